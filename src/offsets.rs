@@ -1,0 +1,58 @@
+//! Where progress is kept: `--offsets kafka` (the group's committed offsets), `file:PATH` or `memory`.
+
+use std::{collections::BTreeMap, future::Future};
+
+use crate::record::{LeaderEpoch, Offset};
+
+/// What is kept for one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The lowest unfinished offset: where to go on.
+    pub offset: Offset,
+    /// The leader epoch of the last record below it, as far as it is known.
+    pub leader_epoch: LeaderEpoch,
+    /// What travels with the offset: at most 4,095 UTF-16 units. Empty for now.
+    pub metadata: String,
+}
+
+/// Why progress could not be read or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What is kept is not what we last wrote: somebody else commits for this group.
+    #[error(
+        "partition {partition}: committed offset is {theirs:?}, but ours was {ours}: another process commits for this group"
+    )]
+    Foreign {
+        /// The partition.
+        partition: i32,
+        /// What we last wrote.
+        ours: Offset,
+        /// What is kept now; `None` if nothing is.
+        theirs: Option<Offset>,
+    },
+    /// Never to be had this way: not authorised, a damaged file, a group of another kind.
+    #[error("{reason}")]
+    Refused {
+        /// What is wrong and what to do about it.
+        reason: String,
+    },
+    /// For a reason that may pass. The commit may have been kept all the same.
+    #[error("{reason}")]
+    Unavailable {
+        /// What happened, for people.
+        reason: String,
+    },
+}
+
+/// Keeps the committed offsets of one group for one topic. All calls end within the store's own deadline.
+pub trait OffsetStore: Send + 'static {
+    /// What is kept for each of `partitions`; those for which nothing is kept are left out.
+    fn load(
+        &mut self,
+        partitions: &[i32],
+    ) -> impl Future<Output = Result<BTreeMap<i32, Committed>, StoreError>> + Send;
+
+    /// Keeps `commits`, all or none, unless what is kept differs from what this store last loaded or committed
+    /// ([`StoreError::Foreign`]).
+    fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

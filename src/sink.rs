@@ -1,10 +1,36 @@
 //! Writing: answers and dead letters, each acknowledged.
+//!
+//! ```text
+//!   engine ──push, flush──▶ partition 0: collect ─▶ batch ─▶ write ─▶ Written ──▶ engine
+//!              by key  └──▶ partition 1: …           ▲         │ not acknowledged
+//!                                                    └─────────┘ backoff, for as long as it takes
+//! ```
+//!
+//! One loop per partition of the topic, one batch under way in each; what arrives meanwhile makes the next batch. A batch
+//! that is not acknowledged is written again, so an answer may be there twice: its headers tell (`fate.rs`). A write that
+//! is refused is told in the log now and then, and waits for somebody to do something: it is never given up.
+//!
+//! Deliberately not here: what is written (`fate.rs`), and how ([`PartitionWriter`]).
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
+use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::record::Header;
+use crate::{
+    backoff::Backoff,
+    engine,
+    record::Header,
+    scheduler::{Ticket, Write, Written},
+};
+
+/// The most bytes of a batch: Kafka's default `max.message.bytes` is 1,048,588, and it counts what goes around a record.
+const MAX_BATCH_BYTES: usize = 900_000;
+/// The most records of a batch.
+const MAX_BATCH_RECORDS: usize = 10_000;
+/// What goes around a record, and around each of its headers, at the most.
+const AROUND_RECORD: usize = 32;
+const AROUND_HEADER: usize = 10;
 
 /// A record to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +41,15 @@ pub struct Outgoing {
     pub value: Option<Bytes>,
     /// The headers, in their order.
     pub headers: Vec<Header>,
+}
+
+impl Outgoing {
+    /// The bytes that it takes in a batch, at the most.
+    fn size(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self.headers.iter().map(|h| AROUND_HEADER + h.name.len() + length(&h.value)).sum();
+        AROUND_RECORD + length(&self.key) + length(&self.value) + headers
+    }
 }
 
 /// Why a write was not acknowledged.
@@ -40,9 +75,165 @@ pub enum WriteError {
     },
 }
 
-/// Something that can write to one topic. Batching, order, retries and patience are [`Sink`]'s, not its.
+/// Something that can write to one topic. Batching, retries and patience are the loop's, not its.
 pub trait PartitionWriter: Send + 'static {
     /// Writes `records` as one batch, in this order, to `partition`. `Ok` says that every in-sync replica has them all
     /// (`acks=all`). Never takes longer than the writer's own deadline, whatever the broker does.
     fn write(&mut self, partition: i32, records: &[Outgoing]) -> impl Future<Output = Result<(), WriteError>> + Send;
+}
+
+/// What goes to one partition: tickets, and beside each the record that it is for.
+#[derive(Default)]
+struct Parcel {
+    tickets: Vec<Ticket>,
+    records: Vec<Outgoing>,
+}
+
+/// One topic that is written to: the engine's end of it. Dropping it ends the loops.
+pub(crate) struct Sink {
+    partitions: Vec<mpsc::Sender<Parcel>>,
+    collected: Vec<Parcel>,
+    partition_of: fn(&[u8], usize) -> usize,
+    /// Where records without a key go, for now.
+    keyless: usize,
+    loops: JoinSet<()>,
+}
+
+impl Sink {
+    /// Starts a loop per partition, each with a writer of its own. At most `max_in_flight` records are pushed and not
+    /// told of at any time.
+    pub(crate) fn start<W: PartitionWriter>(
+        topic: &Arc<str>,
+        partitions: usize,
+        max_in_flight: usize,
+        partition_of: fn(&[u8], usize) -> usize,
+        mut writer: impl FnMut() -> W,
+        written: &mpsc::Sender<Vec<Written>>,
+    ) -> Self {
+        let mut loops = JoinSet::new();
+        let partitions: Vec<_> = (0..partitions)
+            .map(|partition| {
+                let (sender, incoming) = mpsc::channel(max_in_flight);
+                let partition = i32::try_from(partition).expect("Kafka counts partitions in 31 bits");
+                let (writer, written) = (writer(), written.clone());
+                loops.spawn(WriteLoop { topic: Arc::clone(topic), partition, writer, incoming, written }.run());
+                sender
+            })
+            .collect();
+        let collected = partitions.iter().map(|_| Parcel::default()).collect();
+        Self { partitions, collected, partition_of, keyless: 0, loops }
+    }
+
+    /// Takes a record on, to be sent with the next [`flush`](Self::flush).
+    pub(crate) fn push(&mut self, write: Write) {
+        let partition = match &write.record.key {
+            Some(key) => (self.partition_of)(key, self.partitions.len()),
+            None => self.keyless,
+        };
+        let parcel = &mut self.collected[partition];
+        parcel.tickets.push(write.ticket);
+        parcel.records.push(write.record);
+    }
+
+    /// Sends what was pushed on its way.
+    pub(crate) fn flush(&mut self) {
+        for (parcel, partition) in self.collected.iter_mut().zip(&self.partitions) {
+            if !parcel.tickets.is_empty() {
+                // There is room: each parcel holds a record at least, and the records in flight are bounded. A loop ends
+                // only with its sink, or by a fault that `lost` tells of.
+                let _ = partition.try_send(std::mem::take(parcel));
+            }
+        }
+        self.keyless = (self.keyless + 1) % self.partitions.len();
+    }
+
+    /// Waits until a loop is lost to a panic.
+    pub(crate) async fn lost(&mut self) {
+        engine::lost(&mut self.loops).await;
+    }
+}
+
+struct WriteLoop<W> {
+    topic: Arc<str>,
+    partition: i32,
+    writer: W,
+    incoming: mpsc::Receiver<Parcel>,
+    written: mpsc::Sender<Vec<Written>>,
+}
+
+impl<W: PartitionWriter> WriteLoop<W> {
+    async fn run(mut self) {
+        let mut parcels = Vec::new();
+        while self.incoming.recv_many(&mut parcels, MAX_BATCH_RECORDS).await > 0 {
+            let mut batch = Parcel::default();
+            let mut bytes = 0;
+            for (ticket, record) in parcels.drain(..).flat_map(|p| p.tickets.into_iter().zip(p.records)) {
+                let size = record.size();
+                if bytes + size > MAX_BATCH_BYTES || batch.tickets.len() >= MAX_BATCH_RECORDS {
+                    self.write(std::mem::take(&mut batch)).await;
+                    bytes = 0;
+                }
+                bytes += size;
+                batch.tickets.push(ticket);
+                batch.records.push(record);
+            }
+            self.write(batch).await;
+        }
+    }
+
+    /// Writes a batch for as long as it takes, and tells the engine.
+    async fn write(&mut self, batch: Parcel) {
+        // What is too large as a batch is tried in halves, down to the record that is to blame.
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            let written = match self.write_part(&part.records).await {
+                Fit::Fits => part.tickets.into_iter().map(Written::Acknowledged).collect(),
+                Fit::TooLarge if part.tickets.len() > 1 => {
+                    let half = part.tickets.len() / 2;
+                    let second =
+                        Parcel { tickets: part.tickets.split_off(half), records: part.records.split_off(half) };
+                    parts.extend([second, part]);
+                    continue;
+                }
+                Fit::TooLarge => {
+                    part.tickets.into_iter().zip(part.records).map(|(t, r)| Written::TooLarge(t, r)).collect()
+                }
+            };
+            // An engine that is gone needs no news.
+            let _ = self.written.send(written).await;
+        }
+    }
+
+    async fn write_part(&mut self, records: &[Outgoing]) -> Fit {
+        let mut backoff = Backoff::new();
+        loop {
+            let error = match self.writer.write(self.partition, records).await {
+                Ok(()) => {
+                    if let Some(failed_for) = backoff.reset() {
+                        tracing::info!(topic = &*self.topic, partition = self.partition, ?failed_for, "writing again");
+                    }
+                    return Fit::Fits;
+                }
+                Err(WriteError::TooLarge { .. }) => return Fit::TooLarge,
+                Err(error) => error,
+            };
+            let (wait, say) = backoff.fail();
+            if say {
+                let records = records.len();
+                tracing::error!(
+                    topic = &*self.topic,
+                    partition = self.partition,
+                    records,
+                    %error,
+                    "cannot write; these messages stay unfinished, trying again"
+                );
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+enum Fit {
+    Fits,
+    TooLarge,
 }

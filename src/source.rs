@@ -1,8 +1,32 @@
 //! Reading: one fetch loop per partition, over whatever can fetch from it.
+//!
+//! ```text
+//!   take room for bytes ──▶ fetch ──▶ for each chunk: take room for records ──▶ Fetched ──▶ engine
+//!          ▲                                                                                 │
+//!          └────────────────────────── room is given back as messages are finished ──────────┘
+//! ```
+//!
+//! A loop that finds no room waits: that is what pauses fetching. What it holds itself is at most one fetch.
+//!
+//! Deliberately not here: what becomes of records, and how a fetch is done ([`PartitionReader`]).
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use crate::record::{Offset, Record};
+use tokio::sync::mpsc;
+
+use crate::{
+    backoff::Backoff,
+    error::RunError,
+    record::{AssignmentId, Offset, Record, TopicPartition},
+    room::Room,
+};
+
+/// How long a fetch waits at the broker for something to arrive.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+/// The most bytes that one fetch asks for.
+const MAX_FETCH: usize = 1 << 20;
+/// The most records that go to the engine at once.
+const MAX_CHUNK: usize = 512;
 
 /// What one fetch brought.
 #[derive(Debug, Default)]
@@ -44,7 +68,7 @@ pub enum ReadError {
     },
 }
 
-/// Something that can fetch from one partition. The loop, the limits and the patience are [`Source`]'s, not its.
+/// Something that can fetch from one partition. The limits and the patience are the loop's, not its.
 pub trait PartitionReader: Send + 'static {
     /// Asks once for what lies at `from` and after it, up to about `max_bytes` (at least one batch, if there is one), and
     /// waits up to `max_wait` for something to arrive. Never takes much longer than `max_wait` and the reader's own
@@ -55,4 +79,131 @@ pub trait PartitionReader: Send + 'static {
         max_bytes: usize,
         max_wait: Duration,
     ) -> impl Future<Output = Result<Batch, ReadError>> + Send;
+}
+
+/// What a fetch loop tells the engine.
+#[derive(Debug)]
+pub(crate) enum SourceEvent {
+    /// Records, in order, and that nothing else lies below `next`.
+    Fetched { assignment: AssignmentId, records: Vec<Record>, next: Offset },
+    /// The place where to go on is not in the log. The loop has ended.
+    Gone(RunError),
+}
+
+/// The limits that all fetch loops share.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// Records fetched and not finished.
+    pub(crate) records: Room,
+    /// The bytes of them, and of fetches under way.
+    pub(crate) bytes: Room,
+    max_records: usize,
+    max_bytes: usize,
+}
+
+impl Limits {
+    pub(crate) fn new(max_records: usize, max_bytes: usize) -> Self {
+        Self { records: Room::new(max_records), bytes: Room::new(max_bytes), max_records, max_bytes }
+    }
+
+    /// The records that one of `partitions` may hold, so that none that is held up takes all the room there is; but never
+    /// so few that one that is alone in having messages leaves workers idle.
+    pub(crate) fn partition_room(&self, partitions: usize, workers: usize) -> Room {
+        Room::new((self.max_records / partitions.max(1)).max(workers * 2).min(self.max_records))
+    }
+
+    /// What one fetch asks for: all partitions together wait with half of the bytes at most, so that none is kept from
+    /// waiting.
+    fn fetch_bytes(&self, partitions: usize) -> usize {
+        (self.max_bytes / (2 * partitions.max(1))).clamp(1, MAX_FETCH)
+    }
+}
+
+/// The loop of one partition.
+pub(crate) struct FetchLoop<R> {
+    pub(crate) reader: R,
+    pub(crate) assignment: AssignmentId,
+    pub(crate) source: Arc<TopicPartition>,
+    pub(crate) limits: Arc<Limits>,
+    /// The records that this partition may hold.
+    pub(crate) room: Arc<Room>,
+    pub(crate) events: mpsc::Sender<SourceEvent>,
+    /// How many partitions share the limits.
+    pub(crate) partitions: usize,
+}
+
+impl<R: PartitionReader> FetchLoop<R> {
+    /// Reads from `from` until the engine is gone, or the log does not hold what is to be read.
+    pub(crate) async fn run(mut self, from: Offset) {
+        let mut next = from;
+        let mut backoff = Backoff::new();
+        let fetch_bytes = self.limits.fetch_bytes(self.partitions);
+        while !self.events.is_closed() {
+            self.limits.bytes.take(fetch_bytes).await;
+            match self.reader.fetch(next, fetch_bytes, MAX_WAIT).await {
+                Ok(batch) => {
+                    if let Some(failed_for) = backoff.reset() {
+                        tracing::info!(partition = %self.source, ?failed_for, "fetching again");
+                    }
+                    let held = batch.records.iter().map(Record::size).sum();
+                    self.limits.bytes.adjust(fetch_bytes, held);
+                    let before = next;
+                    next = batch.next;
+                    if self.hand_over(batch, before).await.is_err() {
+                        return;
+                    }
+                }
+                Err(ReadError::OutOfRange { requested, earliest, latest })
+                    if requested < earliest || requested > latest =>
+                {
+                    let error = out_of_range(self.source, requested, earliest, latest);
+                    // An engine that is gone needs no news.
+                    let _ = self.events.send(SourceEvent::Gone(error)).await;
+                    return;
+                }
+                Err(error) => {
+                    self.limits.bytes.give(fetch_bytes);
+                    let (wait, say) = backoff.fail();
+                    if say {
+                        tracing::warn!(partition = %self.source, offset = next.0, %error, "cannot fetch, trying again");
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Gives the engine what was read, chunk by chunk, as there is room.
+    async fn hand_over(&self, batch: Batch, before: Offset) -> Result<(), mpsc::error::SendError<SourceEvent>> {
+        let Batch { records, next, .. } = batch;
+        let assignment = self.assignment;
+        let most = self.room.limit().min(self.limits.max_records).min(MAX_CHUNK);
+        let mut records = records.into_iter().peekable();
+        let mut told = before;
+        while records.peek().is_some() {
+            let chunk: Vec<_> = records.by_ref().take(most).collect();
+            self.room.take(chunk.len()).await;
+            self.limits.records.take(chunk.len()).await;
+            told = chunk.last().map_or(told, |last| last.offset.next());
+            self.events.send(SourceEvent::Fetched { assignment, records: chunk, next: told }).await?;
+        }
+        if next > told {
+            self.events.send(SourceEvent::Fetched { assignment, records: Vec::new(), next }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Says what is wrong with a place to go on that the log does not hold.
+pub(crate) fn out_of_range(
+    source_partition: Arc<TopicPartition>,
+    wanted: Offset,
+    earliest: Offset,
+    latest: Offset,
+) -> RunError {
+    if wanted < earliest {
+        RunError::DataGone { source_partition, from: wanted, to: earliest + -1, earliest }
+    } else {
+        RunError::Truncated { source_partition, wanted, latest }
+    }
 }

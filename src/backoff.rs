@@ -1,0 +1,58 @@
+//! How long to wait before trying again, and how often to say so.
+
+use std::time::{Duration, Instant};
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+const SAY_EVERY: Duration = Duration::from_secs(30);
+
+/// Doubles from 100 ms to 5 s, each time with up to a quarter more or less, so that many who wait do not come at once.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+    said: Option<Instant>,
+    failing_since: Option<Instant>,
+}
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self { next: FIRST, said: None, failing_since: None }
+    }
+
+    /// Notes a success. Gives how long it had failed before, if that was said.
+    pub(crate) fn reset(&mut self) -> Option<Duration> {
+        let failed_for = self.said.and(self.failing_since).map(|since| since.elapsed());
+        *self = Self::new();
+        failed_for
+    }
+
+    /// Notes a failure. Gives how long to wait, and whether to say so: at the first and then every 30 s.
+    pub(crate) fn fail(&mut self) -> (Duration, bool) {
+        let now = Instant::now();
+        self.failing_since.get_or_insert(now);
+        let say = self.said.is_none_or(|at| now.duration_since(at) >= SAY_EVERY);
+        if say {
+            self.said = Some(now);
+        }
+        let wait = self.next.mul_f64(0.75 + fastrand::f64() / 2.0);
+        self.next = (self.next * 2).min(LONGEST);
+        (wait, say)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound_and_are_told_once() {
+        let mut backoff = Backoff::new();
+        let waits: Vec<_> = (0..20).map(|_| backoff.fail()).collect();
+        assert!(waits[0].0 >= FIRST.mul_f64(0.75) && waits[0].0 <= FIRST.mul_f64(1.25));
+        assert!(waits.iter().all(|(wait, _)| *wait <= LONGEST.mul_f64(1.25)));
+        assert!(waits[19].0 >= LONGEST.mul_f64(0.75));
+        assert_eq!(waits.iter().filter(|(_, say)| *say).count(), 1);
+        assert!(backoff.reset().is_some());
+        assert!(backoff.reset().is_none(), "nothing to say of a success after a success");
+    }
+}

@@ -1,0 +1,44 @@
+//! `longshore run`.
+
+use longshore::{Longshore, error::exit, task::Sleep};
+
+use super::{Signals, drain_on_signal, refuse};
+use crate::cli::{self, args::RunArgs, layers::Layers, logging::Logging, report};
+
+/// Works off a topic.
+///
+/// # Errors
+/// What has nothing to do with Kafka or the messages, such as a standard output that is gone.
+pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
+    let layers = match Layers::load(args.env_file.as_ref()) {
+        Ok(layers) => layers,
+        Err(error) => return Ok(refuse(&[error])),
+    };
+    let (run, logging) = match (cli::read(&args, &layers), Logging::read(&args, &layers)) {
+        (Ok(run), Ok(logging)) => (run, logging),
+        (run, logging) => {
+            let mut errors = run.err().map_or_else(Vec::new, |errors| errors.0);
+            errors.extend(logging.err().into_iter().flatten());
+            return Ok(refuse(&errors));
+        }
+    };
+    logging.start();
+    let signals = Signals::listen()?;
+    let longshore = Longshore::new(run.config, Sleep::new(run.task_time));
+    tokio::spawn(drain_on_signal(signals, longshore.drain()));
+    let summary = match longshore.run().await {
+        Ok(summary) => summary,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Ok(error.exit_code());
+        }
+    };
+    if let Some(error) = &summary.error {
+        tracing::error!("{error}");
+    }
+    report::write(&mut std::io::stdout().lock(), &summary, run.summary)?;
+    Ok(match summary.exit_code() {
+        exit::OK if run.fail_on_failure && summary.failed + summary.malformed > 0 => exit::MESSAGE_FAILED,
+        code => code,
+    })
+}

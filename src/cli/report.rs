@@ -1,0 +1,42 @@
+//! What was done, told at the end.
+
+use std::io::{self, Write};
+
+use longshore::Summary;
+
+use super::SummaryFormat;
+
+/// Writes the summary to `out`.
+///
+/// # Errors
+/// If `out` cannot be written to.
+pub fn write(out: &mut impl Write, summary: &Summary, format: SummaryFormat) -> io::Result<()> {
+    match format {
+        SummaryFormat::Json => {
+            serde_json::to_writer(&mut *out, summary)?;
+            writeln!(out)
+        }
+        SummaryFormat::Text => write_text(out, summary),
+    }
+}
+
+fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let Summary { received, succeeded, failed, malformed, replied, failure_replies, dead_lettered, dropped, .. } = summary;
+    writeln!(out, "messages   {received} received: {succeeded} succeeded, {failed} failed, {malformed} malformed")?;
+    writeln!(
+        out,
+        "answers    {replied} of success, {failure_replies} of failure; {dead_lettered} dead letters, {dropped} dropped"
+    )?;
+    let committed: Vec<_> = summary.committed.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+    writeln!(out, "committed  {}", if committed.is_empty() { "nothing".to_owned() } else { committed.join(" ") })?;
+    let seconds = |millis: f64| format!("{:.3} s", millis / 1e3);
+    let work = summary.work_ms.map_or_else(|| "no task ran".to_owned(), |work| format!("{} of work", seconds(work)));
+    writeln!(out, "time       {}, {work}", seconds(summary.elapsed_ms))?;
+    if summary.in_flight_at_exit > 0 {
+        writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
+    }
+    if summary.forced {
+        writeln!(out, "forced     the end did not wait for every task, or the last commit was not acknowledged")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! Settings as they were given, and the [`Config`] that they make once they are checked: all of them at once, before the
+//! network is touched.
+
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+
+use crate::{
+    fate::{OnFailure, Policy},
+    task::Format,
+};
+
+/// The reply topic unless another is named: that of the service Longshore comes from.
+pub const DEFAULT_REPLY_TOPIC: &str = "Scenario-Execute-Response";
+/// The port of a broker that is named without one.
+pub const DEFAULT_PORT: u16 = 9092;
+/// The most workers: each is a thread.
+pub const MAX_WORKERS: usize = 10_000;
+/// Records in flight, unless said otherwise: this many, or twice the workers where that is more.
+pub const DEFAULT_MAX_IN_FLIGHT: usize = 16_384;
+/// Bytes in flight, unless said otherwise: 64 MiB.
+pub const DEFAULT_MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
+/// The least that `--max-in-flight-bytes` may be: 64 KiB.
+pub const MIN_IN_FLIGHT_BYTES: usize = 64 << 10;
+
+/// Where to begin when the group has no offset (`--from`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum From {
+    /// At the first record there is.
+    #[default]
+    Earliest,
+    /// After the last record there is.
+    Latest,
+    /// Nowhere: the run ends with exit code 65.
+    Stop,
+}
+
+/// Which partitions to work off (`--assign`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Assign {
+    /// All that the topic has at the start.
+    #[default]
+    All,
+    /// These.
+    Partitions(BTreeSet<i32>),
+}
+
+/// Where offsets are kept (`--offsets`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Offsets {
+    /// With the group, as standard tools see it.
+    #[default]
+    Kafka,
+    /// In a file of ours.
+    File(PathBuf),
+    /// Nowhere: the next run begins anew.
+    Memory,
+}
+
+/// What a run goes by, as it was given. The fields are named after the flags, and mean what `longshore run --help` says.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Settings {
+    pub brokers: Vec<String>,
+    pub group: Option<String>,
+    pub topic: Option<String>,
+    pub reply_topic: Option<String>,
+    pub dead_letter_topic: Option<String>,
+    pub on_failure: Option<OnFailure>,
+    pub workers: usize,
+    pub max_in_flight: Option<usize>,
+    pub max_in_flight_bytes: Option<usize>,
+    pub format: Format,
+    pub from: From,
+    pub assign: Assign,
+    pub offsets: Offsets,
+    pub commit_interval: Duration,
+    pub grace: Duration,
+    pub until_end: bool,
+    pub startup_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            group: None,
+            topic: None,
+            reply_topic: Some(DEFAULT_REPLY_TOPIC.to_owned()),
+            dead_letter_topic: None,
+            on_failure: None,
+            workers: 32,
+            max_in_flight: None,
+            max_in_flight_bytes: None,
+            format: Format::default(),
+            from: From::default(),
+            assign: Assign::default(),
+            offsets: Offsets::default(),
+            commit_interval: Duration::from_secs(1),
+            grace: Duration::from_secs(25),
+            until_end: false,
+            startup_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a run goes by, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `HOST:PORT`, at least one.
+    pub(crate) brokers: Vec<String>,
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) reply_topic: Option<String>,
+    pub(crate) dead_letter_topic: Option<String>,
+    pub(crate) policy: Policy,
+    pub(crate) workers: usize,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_bytes: usize,
+    pub(crate) format: Format,
+    pub(crate) from: From,
+    pub(crate) assign: Assign,
+    pub(crate) offsets: Offsets,
+    pub(crate) commit_interval: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) until_end: bool,
+    pub(crate) startup_timeout: Duration,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, Default, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<String>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let end = if index + 1 < self.0.len() { "\n" } else { "" };
+            write!(f, "{error}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// All that is wrong, not just the first.
+    pub fn check(self) -> Result<Config, ConfigErrors> {
+        let mut errors = Vec::new();
+        let mut required = |value: Option<String>, what: &str| match value {
+            Some(value) if !value.trim().is_empty() => value,
+            _ => {
+                errors.push(format!("{what} is required"));
+                String::new()
+            }
+        };
+        let group = required(self.group, "--group (KAFKA_CONSUMER_GROUP)");
+        let topic = required(self.topic, "--topic (KAFKA_TOPIC_NAME)");
+        let brokers = check_brokers(&self.brokers, &mut errors);
+        let topics = [
+            ("--topic", Some(&topic).filter(|topic| !topic.is_empty())),
+            ("--reply-topic", self.reply_topic.as_ref()),
+            ("--dead-letter-topic", self.dead_letter_topic.as_ref()),
+        ];
+        for (flag, name) in topics {
+            errors.extend(name.and_then(|name| wrong_topic_name(name)).map(|wrong| format!("{flag} {wrong}")));
+            if flag != "--topic" && name == Some(&topic) {
+                errors.push(format!(
+                    "{flag} is the topic that is worked off, {topic}: its own answers would be its messages"
+                ));
+            }
+        }
+        let policy = Policy {
+            reply: self.reply_topic.is_some(),
+            dead_letter: self.dead_letter_topic.is_some(),
+            on_failure: self.on_failure.unwrap_or(OnFailure::Stop),
+        };
+        if !policy.reply && !policy.dead_letter && self.on_failure.is_none() {
+            errors.push(
+                "with --no-reply and no --dead-letter-topic nobody is told of a failed message: say --on-failure stop \
+                 (end the run) or --on-failure drop (count it and go on)"
+                    .to_owned(),
+            );
+        }
+        if !(1..=MAX_WORKERS).contains(&self.workers) {
+            errors.push(format!("--workers must be 1 to {MAX_WORKERS}, not {}", self.workers));
+        }
+        let max_in_flight = self.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT.max(2 * self.workers));
+        if max_in_flight < self.workers {
+            errors.push(format!(
+                "--max-in-flight {max_in_flight} would leave some of {} workers idle for ever",
+                self.workers
+            ));
+        }
+        let max_in_flight_bytes = self.max_in_flight_bytes.unwrap_or(DEFAULT_MAX_IN_FLIGHT_BYTES);
+        if max_in_flight_bytes < MIN_IN_FLIGHT_BYTES {
+            errors.push(format!("--max-in-flight-bytes must be 64KiB or more, not {max_in_flight_bytes}"));
+        }
+        if self.assign == Assign::Partitions(BTreeSet::new()) {
+            errors.push("--assign names no partition".to_owned());
+        }
+        if !errors.is_empty() {
+            return Err(ConfigErrors(errors));
+        }
+        Ok(Config {
+            brokers,
+            group,
+            topic,
+            reply_topic: self.reply_topic,
+            dead_letter_topic: self.dead_letter_topic,
+            policy,
+            workers: self.workers,
+            max_in_flight,
+            max_in_flight_bytes,
+            format: self.format,
+            from: self.from,
+            assign: self.assign,
+            offsets: self.offsets,
+            commit_interval: self.commit_interval,
+            grace: self.grace,
+            until_end: self.until_end,
+            startup_timeout: self.startup_timeout,
+        })
+    }
+}
+
+fn check_brokers(brokers: &[String], errors: &mut Vec<String>) -> Vec<String> {
+    let named: Vec<_> = brokers.iter().map(|broker| broker.trim()).filter(|broker| !broker.is_empty()).collect();
+    if named.is_empty() {
+        errors.push("--brokers (KAFKA_SERVER) is required".to_owned());
+    }
+    named
+        .into_iter()
+        .filter_map(|broker| with_port(broker).map_err(|wrong| errors.push(format!("--brokers {wrong}"))).ok())
+        .collect()
+}
+
+/// Completes a broker's address with the default port.
+fn with_port(broker: &str) -> Result<String, String> {
+    if let Some((scheme, _)) = broker.split_once("://") {
+        return Err(format!("'{broker}' is not HOST:PORT: leave {scheme}:// off"));
+    }
+    let (host, port) = match broker.rsplit_once(':') {
+        // A colon inside brackets, or one of many without them, belongs to an IPv6 address.
+        Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+            return Err(format!("'{broker}' looks like an IPv6 address: write [{broker}]:{DEFAULT_PORT}"));
+        }
+        Some((_, port)) if port.ends_with(']') => (broker, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (broker, None),
+    };
+    let port = match port.map(str::parse) {
+        None => DEFAULT_PORT,
+        Some(Ok(port @ 1..)) => port,
+        Some(_) => return Err(format!("'{broker}' has no valid port: HOST:PORT, with a port of 1 to 65535")),
+    };
+    if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
+        return Err(format!("'{broker}' is not HOST:PORT"));
+    }
+    Ok(format!("{host}:{port}"))
+}
+
+/// Kafka's own rule for names of topics.
+fn wrong_topic_name(name: &str) -> Option<String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match name {
+        "" => Some("is empty".to_owned()),
+        "." | ".." => Some(format!("'{name}' is no name that Kafka takes")),
+        _ if name.len() > 249 => Some(format!("is {} characters long, and Kafka takes 249", name.len())),
+        _ => name.chars().find(|c| !legal(*c)).map(|c| {
+            format!("'{}' has a {c:?} in it, and Kafka takes letters, digits, '.', '_' and '-'", name.escape_debug())
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Settings {
+        Settings {
+            brokers: vec!["localhost".to_owned()],
+            group: Some("g".to_owned()),
+            topic: Some("t".to_owned()),
+            ..Settings::default()
+        }
+    }
+
+    #[track_caller]
+    fn check_errors(settings: Settings, expected: &[&str]) {
+        let ConfigErrors(errors) = settings.check().expect_err("refused");
+        assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+        for (error, expected) in errors.iter().zip(expected) {
+            assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let settings = Settings {
+            workers: 0,
+            reply_topic: Some("a b".to_owned()),
+            max_in_flight_bytes: Some(1),
+            ..Settings::default()
+        };
+        check_errors(
+            settings,
+            &[
+                "--group (KAFKA_CONSUMER_GROUP) is required",
+                "--topic (KAFKA_TOPIC_NAME) is required",
+                "--brokers (KAFKA_SERVER) is required",
+                "--reply-topic 'a b' has a ' '",
+                "--workers must be 1 to 10000, not 0",
+                "--max-in-flight-bytes must be 64KiB or more",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_source_is_not_written_to() {
+        check_errors(Settings { reply_topic: Some("t".to_owned()), ..good() }, &["--reply-topic is the topic"]);
+        let settings = Settings { dead_letter_topic: Some("t".to_owned()), ..good() };
+        check_errors(settings, &["--dead-letter-topic is the topic"]);
+    }
+
+    #[test]
+    fn with_nobody_told_the_user_has_to_decide() {
+        check_errors(Settings { reply_topic: None, ..good() }, &["--on-failure"]);
+        let drop = Settings { reply_topic: None, on_failure: Some(OnFailure::Drop), ..good() };
+        assert_eq!(drop.check().unwrap().policy.on_failure, OnFailure::Drop);
+        let dead = Settings { reply_topic: None, dead_letter_topic: Some("d".to_owned()), ..good() };
+        assert!(dead.check().is_ok());
+    }
+
+    #[track_caller]
+    fn check_broker(broker: &str, expected: Result<&str, &str>) {
+        match (with_port(broker), expected) {
+            (Ok(address), Ok(expected)) => assert_eq!(address, expected),
+            (Err(error), Err(expected)) => assert!(error.contains(expected), "{error:?} does not say {expected:?}"),
+            (got, expected) => panic!("{broker:?}: got {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn brokers() {
+        check_broker("kafka", Ok("kafka:9092"));
+        check_broker("kafka:29092", Ok("kafka:29092"));
+        check_broker("[::1]", Ok("[::1]:9092"));
+        check_broker("[::1]:1", Ok("[::1]:1"));
+        check_broker("::1", Err("write [::1]:9092"));
+        check_broker("kafka:", Err("no valid port"));
+        check_broker("kafka:0", Err("no valid port"));
+        check_broker("kafka:99999", Err("no valid port"));
+        check_broker(":9092", Err("not HOST:PORT"));
+        check_broker("PLAINTEXT://kafka:9092", Err("leave PLAINTEXT:// off"));
+    }
+
+    #[test]
+    fn room_is_derived_from_the_workers() {
+        assert_eq!(good().check().unwrap().max_in_flight, DEFAULT_MAX_IN_FLIGHT);
+        assert_eq!(Settings { workers: 10_000, ..good() }.check().unwrap().max_in_flight, 20_000);
+        check_errors(Settings { max_in_flight: Some(31), ..good() }, &["would leave some of 32 workers idle"]);
+    }
+}

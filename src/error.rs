@@ -1,0 +1,146 @@
+//! Why a run ends before its time, and the exit code that says so.
+
+use std::sync::Arc;
+
+use crate::record::{Offset, TopicId, TopicPartition};
+
+/// Exit codes, after sysexits.h where it has one.
+pub mod exit {
+    /// Clean.
+    pub const OK: u8 = 0;
+    /// Clean, but a message failed (with `--fail-on-failure`, or `--on-failure stop`).
+    pub const MESSAGE_FAILED: u8 = 1;
+    /// Wrong usage or configuration (EX_USAGE).
+    pub const USAGE: u8 = 64;
+    /// Data is gone that was not read (EX_DATAERR).
+    pub const DATA_GONE: u8 = 65;
+    /// Kafka cannot be reached, or refuses (EX_UNAVAILABLE).
+    pub const UNAVAILABLE: u8 = 69;
+    /// Our own fault (EX_SOFTWARE).
+    pub const SOFTWARE: u8 = 70;
+    /// The drain was forced, or its last commit was not acknowledged: something runs again next time (EX_TEMPFAIL).
+    pub const FORCED: u8 = 75;
+}
+
+/// Why a run could not begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Records are gone that were not worked off.
+    #[error(
+        "{source_partition}: offsets {from} to {to} are gone, nothing more is committed for it; the log now begins at {earliest}. \
+         Reset the group's offset there to go on (kafka-consumer-groups.sh --reset-offsets)"
+    )]
+    DataGone {
+        /// Where.
+        source_partition: Arc<TopicPartition>,
+        /// The first offset that is gone.
+        from: Offset,
+        /// The last one.
+        to: Offset,
+        /// Where the log begins.
+        earliest: Offset,
+    },
+    /// The log ends before the place where we would go on.
+    #[error(
+        "{source_partition}: offset {wanted} is beyond the end of the log, {latest}: the log was truncated, or the topic made \
+         anew. Reset the group's offset to go on (kafka-consumer-groups.sh --reset-offsets)"
+    )]
+    Truncated {
+        /// Where.
+        source_partition: Arc<TopicPartition>,
+        /// Where we would go on.
+        wanted: Offset,
+        /// Where the log ends.
+        latest: Offset,
+    },
+    /// The topic was deleted and made anew: offsets of the old one mean nothing in it.
+    #[error("topic {topic} was deleted and made anew (topic id {now}, was {was}): nothing more is committed for it")]
+    Recreated {
+        /// Which.
+        topic: Arc<str>,
+        /// Its id when we began.
+        was: TopicId,
+        /// Its id now.
+        now: TopicId,
+    },
+    /// The topic is not there any more.
+    #[error("topic {topic} was deleted: nothing more is committed for it")]
+    TopicGone {
+        /// Which.
+        topic: Arc<str>,
+    },
+    /// The group has no offset for a partition, and `--from stop` was said.
+    #[error("group {group} has no committed offset for {}, and --from stop was said", list(.partitions))]
+    NoOffset {
+        /// The group.
+        group: String,
+        /// The partitions.
+        partitions: Vec<TopicPartition>,
+    },
+    /// Kafka could not be reached in time, or refuses.
+    #[error("{reason}")]
+    Unavailable {
+        /// What happened, and what to do about it.
+        reason: String,
+    },
+    /// Somebody else works on the same partitions for the same group.
+    #[error("{reason}")]
+    NotAlone {
+        /// Who, and what to do about it.
+        reason: String,
+    },
+    /// A message failed, and the user asked to stop at that.
+    #[error("{source_partition} offset {offset} failed, and --on-failure stop was said: {error}")]
+    MessageFailed {
+        /// Where.
+        source_partition: Arc<TopicPartition>,
+        /// Which.
+        offset: Offset,
+        /// How.
+        error: String,
+    },
+    /// Not even the shortest account of a message was small enough for the broker.
+    #[error(
+        "{source_partition} offset {offset}: the broker calls even a record without content too large: raise max.message.bytes \
+         of the reply and dead letter topics"
+    )]
+    NothingWritable {
+        /// Where.
+        source_partition: Arc<TopicPartition>,
+        /// Which.
+        offset: Offset,
+    },
+    /// A part of Longshore ended that should not have.
+    #[error("{part} ended unexpectedly: this is a fault in Longshore")]
+    Fault {
+        /// Which part.
+        part: &'static str,
+    },
+}
+
+impl RunError {
+    /// The exit code that tells of it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::DataGone { .. }
+            | Self::Truncated { .. }
+            | Self::Recreated { .. }
+            | Self::TopicGone { .. }
+            | Self::NoOffset { .. } => exit::DATA_GONE,
+            Self::Unavailable { .. } | Self::NotAlone { .. } | Self::NothingWritable { .. } => exit::UNAVAILABLE,
+            Self::MessageFailed { .. } => exit::MESSAGE_FAILED,
+            Self::Fault { .. } => exit::SOFTWARE,
+        }
+    }
+
+    /// Whether a commit after this could do harm: what we would commit is no longer ours, or of another log.
+    #[must_use]
+    pub fn forbids_commits(&self) -> bool {
+        matches!(self, Self::NotAlone { .. } | Self::Recreated { .. } | Self::TopicGone { .. } | Self::Fault { .. })
+    }
+}
+
+fn list(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

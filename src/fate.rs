@@ -1,0 +1,421 @@
+//! PURE. What becomes of a message once its task has come to an end.
+//!
+//! Each message has exactly one fate: answered, answered with its failure, dead-lettered, no answer wanted, or dropped by
+//! wish. What the fate asks to be written is a chain of [`Step`]s: each is sent when the one before it is acknowledged,
+//! and the message is finished after the last.
+//!
+//! ```text
+//!                    ┌─ an answer ─────────────────▶ reply                           ▶ finished
+//!   task succeeded ──┴─ none wanted, or --no-reply ────────────────────────────────▶ finished
+//!
+//!                    ┌─ dead letter topic ─────────▶ dead letter ─▶ failure reply ──▶ finished
+//!   failed, ─────────┼─ none, but a reply topic ───▶ failure reply                 ─▶ finished
+//!   malformed        ├─ neither, --on-failure drop ───────────────────────────────▶ finished, counted
+//!                    └─ neither, --on-failure stop ────────────── stays unfinished, the run ends
+//! ```
+//!
+//! Deliberately not here: retries (a later issue), and how a step is written.
+
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{
+    record::{Header, Record},
+    sink::Outgoing,
+    task::{Answer, Failure},
+};
+
+/// Names of the headers of an answer: where the request was read, and how it went (`ok`, `failed`, `malformed`).
+///
+/// A reader that must not act twice compares topic, partition and offset: answers to the same message carry the same.
+pub mod headers {
+    /// The topic of the request.
+    pub const TOPIC: &str = "longshore.topic";
+    /// The partition of the request, in decimal.
+    pub const PARTITION: &str = "longshore.partition";
+    /// The offset of the request, in decimal.
+    pub const OFFSET: &str = "longshore.offset";
+    /// `ok`, `failed` or `malformed`.
+    pub const STATUS: &str = "longshore.status";
+    /// The headers of a request that its answer passes on: W3C trace context, and Spring's correlation id.
+    pub const PASSED_ON: [&str; 3] = ["traceparent", "tracestate", "kafka_correlationId"];
+    /// What a dead letter says of its record (KIP-1191): topic, partition, offset, group, delivery count and error.
+    pub const DLQ_TOPIC: &str = "__dlq.errors.topic";
+    /// See [`DLQ_TOPIC`].
+    pub const DLQ_PARTITION: &str = "__dlq.errors.partition";
+    /// See [`DLQ_TOPIC`].
+    pub const DLQ_OFFSET: &str = "__dlq.errors.offset";
+    /// See [`DLQ_TOPIC`].
+    pub const DLQ_GROUP: &str = "__dlq.errors.group";
+    /// See [`DLQ_TOPIC`].
+    pub const DLQ_DELIVERY_COUNT: &str = "__dlq.errors.delivery.count";
+    /// See [`DLQ_TOPIC`].
+    pub const DLQ_MESSAGE: &str = "__dlq.errors.message";
+    /// On a dead letter whose own content no broker would take: its size in bytes.
+    pub const DLQ_SIZE: &str = "longshore.size";
+    /// On a dead letter whose own content no broker would take: the SHA-256 of key and value, in hex.
+    pub const DLQ_SHA256: &str = "longshore.sha256";
+}
+
+/// How a task came to an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It succeeded.
+    Succeeded(Answer),
+    /// It said that it failed, or it panicked.
+    Failed(Failure),
+    /// It was not run: the message is not what `--format` asks for.
+    Malformed(Failure),
+}
+
+impl Verdict {
+    /// What went wrong, if something did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Succeeded(_) => None,
+            Self::Failed(failure) | Self::Malformed(failure) => Some(failure),
+        }
+    }
+}
+
+/// A record with how its task went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The record.
+    pub record: Record,
+    /// How it went.
+    pub verdict: Verdict,
+    /// How long the task ran.
+    pub took: Duration,
+}
+
+/// Where answers and failures go; from `--reply-topic`, `--dead-letter-topic` and `--on-failure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// There is a reply topic.
+    pub reply: bool,
+    /// There is a dead letter topic.
+    pub dead_letter: bool,
+    /// What becomes of a failed message where there is neither.
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a failed message that nobody is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The run ends, with the message unfinished.
+    Stop,
+    /// It is counted and forgotten.
+    Drop,
+}
+
+/// What is to be written of one message, first to last; empty where nothing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Where to.
+    pub kind: Kind,
+    /// What.
+    pub record: Outgoing,
+    /// What is to be written once this is acknowledged.
+    pub then: Option<Box<Step>>,
+    /// What is to be written in its place if no broker will ever take it; see [`smaller`].
+    pub instead: Option<Box<Step>>,
+}
+
+/// The kinds of records that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The answer of a task that succeeded.
+    Reply,
+    /// An answer that says that the message failed or was malformed.
+    FailureReply,
+    /// The message itself, set aside with the reason.
+    DeadLetter,
+}
+
+/// What becomes of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// This is to be written, then it is finished.
+    Write(Step),
+    /// Finished: no answer is wanted.
+    Silent,
+    /// Finished: it failed, and the user asked to drop such messages.
+    Drop,
+    /// It failed, and the user asked to stop at such messages.
+    Stop,
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    status: &'a str,
+    error: &'a str,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+/// Decides the fate of a message that came to its end.
+#[must_use]
+pub fn decide(done: Done, policy: Policy, group: &str) -> Fate {
+    let Done { record, verdict, .. } = done;
+    match verdict {
+        Verdict::Succeeded(Answer::Reply { value, headers }) if policy.reply => {
+            Fate::Write(reply(record, value, headers, policy, group))
+        }
+        Verdict::Succeeded(_) => Fate::Silent,
+        Verdict::Failed(failure) => failed(record, "failed", &failure, policy, group),
+        Verdict::Malformed(failure) => failed(record, "malformed", &failure, policy, group),
+    }
+}
+
+fn reply(record: Record, value: Bytes, mut headers: Vec<Header>, policy: Policy, group: &str) -> Step {
+    add_answer_headers(&mut headers, &record, "ok");
+    let instead = if_too_large(&record, value.len(), policy, group);
+    let record = Outgoing { key: record.key, value: Some(value), headers };
+    Step { kind: Kind::Reply, record, then: None, instead }
+}
+
+/// An answer that no broker takes becomes a failure. Only answers large enough to be refused carry this along.
+fn if_too_large(record: &Record, size: usize, policy: Policy, group: &str) -> Option<Box<Step>> {
+    const NEVER_REFUSED: usize = 4096;
+    if size <= NEVER_REFUSED {
+        return None;
+    }
+    let failure = Failure::new(format_args!("the answer of {size} bytes is too large for the reply topic"));
+    match failed(record.clone(), "failed", &failure, policy, group) {
+        Fate::Write(step) => Some(Box::new(step)),
+        Fate::Silent | Fate::Drop | Fate::Stop => None,
+    }
+}
+
+fn failed(record: Record, status: &str, failure: &Failure, policy: Policy, group: &str) -> Fate {
+    let reply = policy.reply.then(|| failure_reply(&record, status, failure));
+    if policy.dead_letter {
+        return Fate::Write(dead_letter(record, failure, group, reply));
+    }
+    match (reply, policy.on_failure) {
+        (Some(reply), _) => Fate::Write(reply),
+        (None, OnFailure::Drop) => Fate::Drop,
+        (None, OnFailure::Stop) => Fate::Stop,
+    }
+}
+
+fn failure_reply(record: &Record, status: &str, failure: &Failure) -> Step {
+    let body = FailureBody {
+        status,
+        error: failure.error(),
+        topic: &record.source.topic,
+        partition: record.source.partition,
+        offset: record.offset.0,
+    };
+    let value = serde_json::to_vec(&body).expect("strings and numbers are JSON");
+    let mut headers = Vec::new();
+    add_answer_headers(&mut headers, record, status);
+    let record = Outgoing { key: record.key.clone(), value: Some(value.into()), headers };
+    Step { kind: Kind::FailureReply, record, then: None, instead: None }
+}
+
+fn add_answer_headers(headers: &mut Vec<Header>, record: &Record, status: &str) {
+    headers.reserve(4 + record.headers.len().min(headers::PASSED_ON.len()));
+    for header in &record.headers {
+        if headers::PASSED_ON.iter().any(|name| header.name == name.as_bytes()) {
+            headers.push(header.clone());
+        }
+    }
+    headers.push(text(headers::TOPIC, record.source.topic.to_string()));
+    headers.push(text(headers::PARTITION, record.source.partition.to_string()));
+    headers.push(text(headers::OFFSET, record.offset.to_string()));
+    headers.push(text(headers::STATUS, status.to_owned()));
+}
+
+fn text(name: &'static str, value: impl Into<Cow<'static, str>>) -> Header {
+    let value = match value.into() {
+        Cow::Borrowed(value) => Bytes::from_static(value.as_bytes()),
+        Cow::Owned(value) => Bytes::from(value),
+    };
+    Header { name: Bytes::from_static(name.as_bytes()), value: Some(value) }
+}
+
+fn dead_letter(record: Record, failure: &Failure, group: &str, then: Option<Step>) -> Step {
+    let mut headers = record.headers.clone();
+    add_dead_letter_headers(&mut headers, &record, failure, group);
+    let outgoing = Outgoing { key: record.key, value: record.value, headers };
+    Step { kind: Kind::DeadLetter, record: outgoing, then: then.map(Box::new), instead: None }
+}
+
+/// What is written in place of a record that the broker calls too large, if anything is left to try.
+///
+/// An answer becomes a failure. A dead letter becomes one that says what the message was, without its content. A step
+/// without content that is too large all the same has nothing left.
+#[must_use]
+pub fn smaller(step: Step) -> Option<Step> {
+    match (step.kind, step.instead) {
+        (_, Some(instead)) => Some(*instead),
+        (Kind::DeadLetter, None) if step.record.key.is_some() || step.record.value.is_some() => {
+            Some(Step { record: without_content(step.record), instead: None, ..step })
+        }
+        _ => None,
+    }
+}
+
+fn without_content(dead_letter: Outgoing) -> Outgoing {
+    let Outgoing { key, value, mut headers } = dead_letter;
+    let size = key.as_ref().map_or(0, Bytes::len) + value.as_ref().map_or(0, Bytes::len);
+    headers.retain(|header| header.name.starts_with(b"__dlq."));
+    headers.push(text(headers::DLQ_SIZE, size.to_string()));
+    headers.push(text(headers::DLQ_SHA256, sha256(key.as_deref(), value.as_deref())));
+    Outgoing { key: None, value: None, headers }
+}
+
+fn add_dead_letter_headers(headers: &mut Vec<Header>, record: &Record, failure: &Failure, group: &str) {
+    headers.push(text(headers::DLQ_TOPIC, record.source.topic.to_string()));
+    headers.push(text(headers::DLQ_PARTITION, record.source.partition.to_string()));
+    headers.push(text(headers::DLQ_OFFSET, record.offset.to_string()));
+    headers.push(text(headers::DLQ_GROUP, group.to_owned()));
+    headers.push(text(headers::DLQ_DELIVERY_COUNT, "1"));
+    headers.push(text(headers::DLQ_MESSAGE, failure.error().to_owned()));
+}
+
+fn sha256(key: Option<&[u8]>, value: Option<&[u8]>) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::new().chain_update(key.unwrap_or_default()).chain_update(value.unwrap_or_default()).finalize();
+    hash.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::record;
+
+    const BOTH: Policy = Policy { reply: true, dead_letter: true, on_failure: OnFailure::Stop };
+    const NEITHER: Policy = Policy { reply: false, dead_letter: false, on_failure: OnFailure::Stop };
+
+    fn done(verdict: Verdict) -> Done {
+        let mut record = record(7, Some(b"v"));
+        record.headers = vec![
+            Header::new("traceparent", "00-1"),
+            Header::new("private", "p"),
+            Header::new("private", "q"),
+            Header { name: Bytes::from_static(b"kafka_correlationId"), value: Some(Bytes::from_static(b"\0\x01")) },
+        ];
+        Done { record, verdict, took: Duration::ZERO }
+    }
+
+    fn failure() -> Verdict {
+        Verdict::Failed(Failure::new("no"))
+    }
+
+    fn shown(headers: &[Header]) -> Vec<String> {
+        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        headers
+            .iter()
+            .map(|h| format!("{}={}", text(&h.name), h.value.as_deref().map_or_else(String::new, text)))
+            .collect()
+    }
+
+    #[track_caller]
+    fn written(fate: Fate) -> Step {
+        match fate {
+            Fate::Write(step) => step,
+            other => panic!("nothing written: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_answer_carries_where_it_came_from_and_the_trace() {
+        let step = written(decide(done(Verdict::Succeeded(Answer::value("a"))), BOTH, "g"));
+        assert_eq!((step.kind, &step.then, &step.instead), (Kind::Reply, &None, &None));
+        assert_eq!(step.record.key.as_deref(), Some(&b"k"[..]));
+        assert_eq!(step.record.value.as_deref(), Some(&b"a"[..]));
+        assert_eq!(
+            shown(&step.record.headers),
+            [
+                "traceparent=00-1",
+                "kafka_correlationId=\\x00\\x01",
+                "longshore.topic=in",
+                "longshore.partition=0",
+                "longshore.offset=7",
+                "longshore.status=ok"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_dead_lettered_whole_then_answered() {
+        let step = written(decide(done(failure()), BOTH, "g"));
+        assert_eq!(step.kind, Kind::DeadLetter);
+        assert_eq!((step.record.key.as_deref(), step.record.value.as_deref()), (Some(&b"k"[..]), Some(&b"v"[..])));
+        assert_eq!(
+            shown(&step.record.headers)[1..],
+            [
+                "private=p",
+                "private=q",
+                "kafka_correlationId=\\x00\\x01",
+                "__dlq.errors.topic=in",
+                "__dlq.errors.partition=0",
+                "__dlq.errors.offset=7",
+                "__dlq.errors.group=g",
+                "__dlq.errors.delivery.count=1",
+                "__dlq.errors.message=no"
+            ]
+        );
+        let reply = step.then.expect("whoever asked learns of it");
+        assert_eq!((reply.kind, &reply.then), (Kind::FailureReply, &None));
+        let body: serde_json::Value = serde_json::from_slice(reply.record.value.as_deref().unwrap()).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({"status": "failed", "error": "no", "topic": "in", "partition": 0, "offset": 7})
+        );
+        assert_eq!(shown(&reply.record.headers).last().unwrap(), "longshore.status=failed");
+    }
+
+    #[test]
+    fn malformed_is_marked_so() {
+        let policy = Policy { dead_letter: false, ..BOTH };
+        let step = written(decide(done(Verdict::Malformed(Failure::new("not JSON"))), policy, "g"));
+        assert_eq!(step.kind, Kind::FailureReply);
+        assert_eq!(shown(&step.record.headers).last().unwrap(), "longshore.status=malformed");
+    }
+
+    #[test]
+    fn with_neither_topic_the_user_decides() {
+        assert_eq!(decide(done(failure()), NEITHER, "g"), Fate::Stop);
+        assert_eq!(decide(done(failure()), Policy { on_failure: OnFailure::Drop, ..NEITHER }, "g"), Fate::Drop);
+    }
+
+    #[test]
+    fn no_answer_wanted() {
+        assert_eq!(decide(done(Verdict::Succeeded(Answer::None)), BOTH, "g"), Fate::Silent);
+        assert_eq!(decide(done(Verdict::Succeeded(Answer::value("a"))), NEITHER, "g"), Fate::Silent);
+    }
+
+    #[test]
+    fn an_answer_too_large_becomes_a_dead_letter_that_says_why() {
+        let step = written(decide(done(Verdict::Succeeded(Answer::value(vec![0; 5000]))), BOTH, "g"));
+        let smaller = smaller(step).expect("something left to try");
+        assert_eq!(smaller.kind, Kind::DeadLetter);
+        assert_eq!(smaller.record.value.as_deref(), Some(&b"v"[..]));
+        let why = "__dlq.errors.message=the answer of 5000 bytes is too large for the reply topic";
+        assert_eq!(shown(&smaller.record.headers).last().unwrap(), why);
+    }
+
+    #[test]
+    fn a_dead_letter_too_large_says_what_it_was() {
+        let step = smaller(written(decide(done(failure()), BOTH, "g"))).expect("something left to try");
+        assert_eq!((&step.record.key, &step.record.value), (&None, &None));
+        let headers = shown(&step.record.headers);
+        assert_eq!(headers[0], "__dlq.errors.topic=in");
+        // printf kv | sha256sum
+        let hash = "379f1b10a1c750842d937eb3143098d3775d0b10bfad08e0aea86c892ef858df";
+        assert_eq!(headers[6..8], ["longshore.size=2".to_owned(), format!("longshore.sha256={hash}")]);
+        assert!(step.then.is_some(), "whoever asked still learns of it");
+        assert_eq!(smaller(step), None);
+    }
+}

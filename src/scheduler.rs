@@ -1,0 +1,626 @@
+//! PURE. What runs, what is written, what is committed, and when the run is over.
+//!
+//! The scheduler is the engine without its threads, sockets and clock: events go in through the `handle_*` methods, what
+//! is to be done comes out of the `poll_*` methods, and time is an argument. The engine's loop is: handle one event, then
+//! poll until nothing more comes, then wait for an event or for [`poll_timeout`](Scheduler::poll_timeout).
+//!
+//! ```text
+//!   handle_fetched ──▶ tracker: waiting ──poll_load──▶ running ──handle_done──▶ fate
+//!                          ▲                  │                                  │ poll_write
+//!                          └──handle_returned─┘                                  ▼
+//!   poll_commit ◀── committable moved ◀── tracker: finished ◀──handle_written── written
+//! ```
+//!
+//! A message is finished when the last thing its fate asks for is acknowledged. It stays in memory, and in the count of
+//! what is in flight, until then.
+//!
+//! Deliberately not here: fetching and its limits (`source.rs`), threads (`pool.rs`), retries of writes (`sink.rs`).
+
+mod counters;
+mod phase;
+#[cfg(test)]
+mod sim;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use self::counters::{Counters, Summary};
+use self::phase::Phase;
+use crate::{
+    error::RunError,
+    fate::{self, Done, Fate, Kind, Policy, Step, Verdict},
+    offsets::Committed,
+    record::{AssignmentId, LeaderEpoch, Offset, Record, TopicPartition},
+    sink::Outgoing,
+    task::Failure,
+    tracker::Tracker,
+};
+
+/// What the scheduler goes by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How many tasks run at once.
+    pub workers: usize,
+    /// See [`SPAN`](crate::tracker::SPAN).
+    pub span: usize,
+    /// The least time between two commits.
+    pub commit_interval: Duration,
+    /// How long running tasks may finish once the run is to end.
+    pub grace: Duration,
+    /// Where answers and failures go.
+    pub policy: Policy,
+    /// The group, as dead letters name it.
+    pub group: Arc<str>,
+}
+
+/// How long an idle partition goes without a commit: Kafka lets the offsets of a group without members expire, even while
+/// it is being read.
+pub const IDLE_COMMIT: Duration = Duration::from_secs(3600);
+/// The least time between two commits while the run ends.
+pub const DRAIN_COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the last commit may take once the grace time is over.
+pub const LAST_COMMIT: Duration = Duration::from_secs(4);
+/// Tasks shorter than this travel several to a worker.
+const SHORT_TASK: Duration = Duration::from_micros(50);
+/// How much work of short tasks goes to a worker at once.
+const LOAD_TIME: Duration = Duration::from_micros(200);
+/// The most records that go to a worker at once.
+pub const MAX_LOAD: usize = 32;
+
+/// A partition that is ours from now on.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// This life of it.
+    pub id: AssignmentId,
+    /// Which it is.
+    pub source: Arc<TopicPartition>,
+    /// Where its leader stood when it became ours.
+    pub leader_epoch: LeaderEpoch,
+    /// Where reading begins.
+    pub start: Offset,
+    /// What the offset store holds for it.
+    pub committed: Option<Offset>,
+    /// With `--until-end`: what to work off, up to here and not this one.
+    pub end: Option<Offset>,
+}
+
+/// Records for one worker, of one partition.
+#[derive(Debug)]
+pub struct Load {
+    /// Whose they are.
+    pub assignment: AssignmentId,
+    /// At least one, at most [`MAX_LOAD`].
+    pub records: Vec<Record>,
+}
+
+/// Goes with a record that is being written, and comes back with the news of it.
+#[derive(Debug)]
+pub struct Ticket {
+    assignment: AssignmentId,
+    offset: Offset,
+    /// What the message holds of the limit on bytes in flight.
+    size: usize,
+    kind: Kind,
+    then: Option<Box<Step>>,
+    instead: Option<Box<Step>>,
+}
+
+/// Something to be written, to the reply topic or to the dead letter topic.
+#[derive(Debug)]
+pub struct Write {
+    /// Where to, and what of.
+    pub kind: Kind,
+    /// To be given back.
+    pub ticket: Ticket,
+    /// What.
+    pub record: Outgoing,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Written {
+    /// All in-sync replicas have it.
+    Acknowledged(Ticket),
+    /// No broker will ever take it.
+    TooLarge(Ticket, Outgoing),
+}
+
+/// What a partition gives back to the limits on what is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Freed {
+    /// Records.
+    pub records: usize,
+    /// Bytes, as [`Record::size`] counts them.
+    pub bytes: usize,
+}
+
+struct Partition {
+    source: Arc<TopicPartition>,
+    leader_epoch: LeaderEpoch,
+    tracker: Tracker<Record>,
+    end: Option<Offset>,
+    committed: Option<Offset>,
+    committed_at: Instant,
+    freed: Freed,
+    /// It is in the ring of those that have something to start.
+    ready: bool,
+    /// All that `--until-end` asks for is done here.
+    ended: bool,
+}
+
+impl Partition {
+    fn is_dirty(&self) -> bool {
+        self.committed != Some(self.tracker.committable())
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.tracker.committable() >= end)
+    }
+}
+
+/// See the [module's documentation](self).
+///
+/// - in: [`assign`](Self::assign), `handle_*`, [`drain`](Self::drain), [`stop`](Self::stop)
+/// - out: `poll_*`, each until it gives `None`, in the order load, write, freed, commit, timeout, end
+/// - to look at: [`counters`](Self::counters), [`summary`](Self::summary), [`running`](Self::running)
+pub struct Scheduler {
+    rules: Rules,
+    partitions: BTreeMap<AssignmentId, Partition>,
+    ready: VecDeque<AssignmentId>,
+    writes: VecDeque<Write>,
+    freed: VecDeque<AssignmentId>,
+    /// Loads that have not ended.
+    busy: usize,
+    /// Writes that were polled or wait to be, and are not acknowledged.
+    writing: usize,
+    /// A running mean of how long a task takes, in nanoseconds.
+    task_nanos: u64,
+    /// Partitions that have not come to the end that `--until-end` gives them.
+    open: usize,
+    committing: Option<HashMap<AssignmentId, Offset>>,
+    next_commit: Instant,
+    /// Something may have changed that is to be committed.
+    maybe_dirty: bool,
+    /// When the partition that was longest without a commit is due for one.
+    idle_commit: Instant,
+    phase: Phase,
+    error: Option<RunError>,
+    counters: Counters,
+    #[cfg(test)]
+    pub(crate) defect: Option<Defect>,
+}
+
+impl Scheduler {
+    /// A scheduler without partitions, at time `now`.
+    #[must_use]
+    pub fn new(rules: Rules, now: Instant) -> Self {
+        assert!(rules.workers > 0, "no workers");
+        Self {
+            rules,
+            partitions: BTreeMap::new(),
+            ready: VecDeque::new(),
+            writes: VecDeque::new(),
+            freed: VecDeque::new(),
+            busy: 0,
+            writing: 0,
+            task_nanos: 2 * nanos(SHORT_TASK),
+            open: 0,
+            committing: None,
+            next_commit: now,
+            maybe_dirty: false,
+            idle_commit: now + IDLE_COMMIT,
+            phase: Phase::Running,
+            error: None,
+            counters: Counters::new(now),
+            #[cfg(test)]
+            defect: None,
+        }
+    }
+
+    /// Takes partitions on, all of one assignment at once: the run may be over when all of them are at their end. The
+    /// first commit of each is due at once.
+    pub fn assign(&mut self, assignments: Vec<Assignment>, now: Instant) {
+        self.open += assignments.len();
+        let ids: Vec<_> = assignments.iter().map(|assignment| assignment.id).collect();
+        for Assignment { id, source, leader_epoch, start, committed, end } in assignments {
+            let partition = Partition {
+                source,
+                leader_epoch,
+                tracker: Tracker::new(start, self.rules.span),
+                end,
+                committed,
+                committed_at: now,
+                freed: Freed::default(),
+                ready: false,
+                ended: false,
+            };
+            let known = self.partitions.insert(id, partition);
+            assert!(known.is_none(), "{id:?} assigned twice");
+        }
+        for id in ids {
+            self.progressed(id, now);
+        }
+    }
+
+    /// Takes in what was read from a partition, in the order of its offsets, and that nothing else lies below `next`.
+    pub fn handle_fetched(&mut self, id: AssignmentId, records: Vec<Record>, next: Offset, now: Instant) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        for record in records {
+            let beyond = partition.end.is_some_and(|end| record.offset >= end);
+            if beyond || !self.phase.is_running() {
+                partition.freed.records += 1;
+                partition.freed.bytes += record.size();
+                continue;
+            }
+            self.counters.received += 1;
+            partition.tracker.fetched(record.offset, record);
+        }
+        self.freed.push_back(id);
+        if self.phase.is_running() {
+            partition.tracker.skip_to(partition.end.map_or(next, |end| next.min(end)));
+        }
+        self.queue(id);
+        self.progressed(id, now);
+    }
+
+    /// Takes in how tasks went.
+    pub fn handle_done(&mut self, id: AssignmentId, done: Vec<Done>, now: Instant) {
+        if !self.partitions.contains_key(&id) {
+            return;
+        }
+        for done in done {
+            self.counters.count(&done.verdict);
+            self.task_nanos = self.task_nanos / 8 * 7 + nanos(done.took) / 8;
+            let (offset, size) = (done.record.offset, done.record.size());
+            let failure = done.verdict.failure().cloned();
+            if let Some(failure) = &failure {
+                warn_of(&done, failure);
+            }
+            match fate::decide(done, self.rules.policy, &self.rules.group) {
+                Fate::Write(step) => self.write(id, offset, size, step, now),
+                Fate::Silent => self.finish(id, offset, size, now),
+                Fate::Drop => {
+                    self.counters.dropped += 1;
+                    self.finish(id, offset, size, now);
+                }
+                Fate::Stop => {
+                    let error = failure.map_or_else(String::new, |failure| failure.error().to_owned());
+                    let source_partition = Arc::clone(&self.partitions[&id].source);
+                    self.stop(RunError::MessageFailed { source_partition, offset, error }, now);
+                }
+            }
+        }
+    }
+
+    /// Takes back what was in a load and did not begin to run.
+    pub fn handle_returned(&mut self, id: AssignmentId, records: impl DoubleEndedIterator<Item = Record>) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        for record in records.rev() {
+            partition.tracker.give_back(record.offset, record);
+        }
+        if self.phase.is_running() {
+            self.queue(id);
+        } else {
+            self.abandon(id);
+        }
+    }
+
+    /// Notes that a worker is free again.
+    pub fn handle_load_ended(&mut self) {
+        self.busy -= 1;
+    }
+
+    /// Takes in what became of a write.
+    pub fn handle_written(&mut self, written: Written, now: Instant) {
+        self.writing -= 1;
+        match written {
+            Written::Acknowledged(Ticket { assignment, offset, size, kind, then, .. }) => {
+                self.counters.count_written(kind);
+                match then {
+                    Some(step) => self.write(assignment, offset, size, *step, now),
+                    None => self.finish(assignment, offset, size, now),
+                }
+            }
+            Written::TooLarge(Ticket { assignment, offset, size, kind, then, instead }, record) => {
+                match fate::smaller(Step { kind, record, then, instead }) {
+                    Some(step) => self.write(assignment, offset, size, step, now),
+                    None => {
+                        let Some(partition) = self.partitions.get(&assignment) else { return };
+                        let source = Arc::clone(&partition.source);
+                        self.stop(RunError::NothingWritable { source_partition: source, offset }, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in how the commit went that [`poll_commit`](Self::poll_commit) asked for.
+    pub fn handle_committed(&mut self, acknowledged: bool, now: Instant) {
+        let committing = self.committing.take().expect("a commit was under way");
+        self.maybe_dirty = true;
+        if !acknowledged && !self.breaks(Defect::TrustFailedCommit) {
+            self.counters.failed_commits += 1;
+            return;
+        }
+        for (id, offset) in committing {
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                partition.committed = Some(offset);
+                partition.committed_at = now;
+            }
+        }
+    }
+
+    /// Begins the end: no new task starts, what runs may finish within the grace time.
+    pub fn drain(&mut self, now: Instant) {
+        if !self.phase.is_running() {
+            return;
+        }
+        self.phase = Phase::Draining { until: now + self.rules.grace };
+        self.next_commit = self.next_commit.min(now + DRAIN_COMMIT_INTERVAL);
+        let ids: Vec<_> = self.partitions.keys().copied().collect();
+        for id in ids {
+            if !self.breaks(Defect::StartWhileDraining) {
+                self.abandon(id);
+            }
+        }
+    }
+
+    /// Begins the end for a reason that makes the run fail. Where the reason is that our commits would do harm, nothing
+    /// is committed any more and the end is at once.
+    pub fn stop(&mut self, error: RunError, now: Instant) {
+        if error.forbids_commits() {
+            self.phase = Phase::Over;
+        }
+        self.drain(now);
+        self.error.get_or_insert(error);
+    }
+
+    /// What a free worker is to do. After it, [`handle_load_ended`](Self::handle_load_ended) is called once.
+    pub fn poll_load(&mut self, now: Instant) -> Option<Load> {
+        let full = self.busy >= self.rules.workers && !self.breaks(Defect::TooManyWorkers);
+        if full || !(self.phase.is_running() || self.breaks(Defect::StartWhileDraining)) {
+            return None;
+        }
+        let id = self.ready.pop_front()?;
+        let most = self.load_size(id);
+        let run_twice = self.breaks(Defect::RunTwice);
+        let partition = self.partitions.get_mut(&id).expect("partitions stay");
+        partition.ready = false;
+        let mut records = Vec::with_capacity(most);
+        while records.len() < most
+            && let Some((_, record)) = partition.tracker.start()
+        {
+            records.push(record);
+        }
+        let last = records.last().expect("a partition in the ring has something to start");
+        if run_twice {
+            partition.tracker.give_back(last.offset, last.clone());
+        }
+        self.queue(id);
+        self.busy += 1;
+        self.counters.first_task.get_or_insert(now);
+        Some(Load { assignment: id, records })
+    }
+
+    /// How many records go to the next worker: one, unless tasks are so short that the way to the worker is what costs;
+    /// and never so many that a worker goes without.
+    fn load_size(&self, id: AssignmentId) -> usize {
+        if self.task_nanos > nanos(SHORT_TASK) {
+            return 1;
+        }
+        let by_time = nanos(LOAD_TIME) / self.task_nanos.max(1);
+        let waiting = self.partitions[&id].tracker.waiting() * (self.ready.len() + 1);
+        let share = waiting.div_ceil(self.rules.workers.saturating_sub(self.busy).max(1));
+        usize::try_from(by_time).unwrap_or(MAX_LOAD).min(share).clamp(1, MAX_LOAD)
+    }
+
+    /// What is to be written next. Comes back through [`handle_written`](Self::handle_written).
+    pub fn poll_write(&mut self) -> Option<Write> {
+        self.writes.pop_front()
+    }
+
+    /// What a partition gives back to the limits.
+    pub fn poll_freed(&mut self) -> Option<(AssignmentId, Freed)> {
+        while let Some(id) = self.freed.pop_front() {
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                let freed = std::mem::take(&mut partition.freed);
+                if freed != Freed::default() {
+                    return Some((id, freed));
+                }
+            }
+        }
+        None
+    }
+
+    /// What is to be committed now, if a commit is due. Comes back through [`handle_committed`](Self::handle_committed).
+    pub fn poll_commit(&mut self, now: Instant) -> Option<BTreeMap<i32, Committed>> {
+        let due = now >= self.next_commit || (self.is_quiet() && !self.phase.is_running());
+        if self.committing.is_some() || !due || self.phase == Phase::Over {
+            return None;
+        }
+        let too_far = i64::from(self.breaks(Defect::CommitTooFar)) - i64::from(self.breaks(Defect::CommitBackwards));
+        let mut offsets = HashMap::new();
+        let mut commits = BTreeMap::new();
+        for (id, partition) in &self.partitions {
+            if partition.is_dirty() || now >= partition.committed_at + IDLE_COMMIT {
+                let offset = partition.tracker.committable() + too_far;
+                let leader_epoch = partition.leader_epoch;
+                offsets.insert(*id, offset);
+                commits.insert(partition.source.partition, Committed { offset, leader_epoch, metadata: String::new() });
+            }
+        }
+        let interval = if self.phase.is_running() { self.rules.commit_interval } else { DRAIN_COMMIT_INTERVAL };
+        self.next_commit = now + interval;
+        if commits.is_empty() {
+            self.maybe_dirty = false;
+            self.idle_commit = self.partitions.values().map(|p| p.committed_at).min().unwrap_or(now) + IDLE_COMMIT;
+            return None;
+        }
+        self.committing = Some(offsets);
+        Some(commits)
+    }
+
+    /// When to look again although nothing happened.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let commit = match (&self.committing, self.maybe_dirty) {
+            (Some(_), _) => None,
+            (None, true) if self.breaks(Defect::NoCommitTimer) => None,
+            (None, true) => Some(self.next_commit),
+            (None, false) => Some(self.idle_commit.max(self.next_commit)),
+        };
+        commit.into_iter().chain(self.phase.deadline()).min()
+    }
+
+    /// Says, once, that the run is over.
+    pub fn poll_end(&mut self, now: Instant) -> Option<Summary> {
+        if self.phase.is_running() {
+            return None;
+        }
+        let clean = !self.is_uncommitted();
+        match self.phase {
+            Phase::Draining { .. } if self.is_quiet() && clean => {}
+            Phase::Draining { until } if now >= until => {
+                self.counters.forced |= !self.is_quiet();
+                self.phase = Phase::Closing { until: now + LAST_COMMIT };
+                self.next_commit = now;
+                return None;
+            }
+            Phase::Draining { .. } => return None,
+            Phase::Closing { until } if !clean && now < until => return None,
+            Phase::Running | Phase::Closing { .. } | Phase::Over => {}
+        }
+        Some(self.summary(now))
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What has been done, as told at the end.
+    #[must_use]
+    pub fn summary(&mut self, now: Instant) -> Summary {
+        let committed = self.partitions.values().filter_map(|p| Some((p.source.partition, p.committed?))).collect();
+        let uncommitted = self.is_uncommitted();
+        let in_flight = self.partitions.values().map(|p| p.tracker.started().count()).sum();
+        self.counters.summary(now, committed, in_flight, uncommitted, self.error.take())
+    }
+
+    /// Whether the run goes on.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.phase.is_running()
+    }
+
+    fn is_uncommitted(&self) -> bool {
+        self.committing.is_some() || self.partitions.values().any(Partition::is_dirty)
+    }
+
+    /// No task runs and nothing is being written.
+    fn is_quiet(&self) -> bool {
+        self.busy == 0 && self.writing == 0
+    }
+
+    /// Puts a partition into the ring, if it is not there and has something to start.
+    fn queue(&mut self, id: AssignmentId) {
+        let partition = self.partitions.get_mut(&id).expect("partitions stay");
+        if !partition.ready && partition.tracker.can_start() {
+            partition.ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn abandon(&mut self, id: AssignmentId) {
+        let partition = self.partitions.get_mut(&id).expect("partitions stay");
+        partition.tracker.abandon_waiting();
+    }
+
+    fn write(&mut self, assignment: AssignmentId, offset: Offset, size: usize, step: Step, now: Instant) {
+        let Step { kind, record, then, instead } = step;
+        if self.breaks(Defect::FinishUnacknowledged) && then.is_none() {
+            self.finish(assignment, offset, size, now);
+        }
+        self.writing += 1;
+        let ticket = Ticket { assignment, offset, size, kind, then, instead };
+        self.writes.push_back(Write { kind, ticket, record });
+    }
+
+    fn finish(&mut self, id: AssignmentId, offset: Offset, size: usize, now: Instant) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        partition.tracker.finish(offset);
+        if partition.freed.records == 0 {
+            self.freed.push_back(id);
+        }
+        partition.freed.records += 1;
+        partition.freed.bytes += size;
+        self.counters.last_finished = Some(now);
+        self.queue(id);
+        self.progressed(id, now);
+    }
+
+    /// Notes that the committable offset may have moved. With `--until-end`, begins the end when all is done.
+    fn progressed(&mut self, id: AssignmentId, now: Instant) {
+        self.maybe_dirty = true;
+        let partition = self.partitions.get_mut(&id).expect("partitions stay");
+        if !partition.ended && partition.is_at_end() {
+            partition.ended = true;
+            self.open -= 1;
+            if self.open == 0 {
+                self.drain(now);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn breaks(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    fn breaks(&self, _: Defect) -> bool {
+        false
+    }
+}
+
+/// Never the payload: only where it lies, and what went wrong.
+fn warn_of(done: &Done, failure: &Failure) {
+    let what = if matches!(done.verdict, Verdict::Malformed(_)) { "malformed" } else { "failed" };
+    tracing::warn!(
+        topic = &*done.record.source.topic,
+        partition = done.record.source.partition,
+        offset = done.record.offset.0,
+        error = failure.error(),
+        "message {what}"
+    );
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A promise to break, for the tests that must catch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// Commit one offset too many.
+    CommitTooFar,
+    /// Commit one offset too few, so that a commit can go back.
+    CommitBackwards,
+    /// Run a record twice.
+    RunTwice,
+    /// Give out more loads than there are workers.
+    TooManyWorkers,
+    /// Finish a message when it is sent, not when it is acknowledged.
+    FinishUnacknowledged,
+    /// Forget the timer of the commit.
+    NoCommitTimer,
+    /// Believe in a commit that failed.
+    TrustFailedCommit,
+    /// Start tasks while draining.
+    StartWhileDraining,
+}

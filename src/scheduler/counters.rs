@@ -1,0 +1,156 @@
+//! What was done, counted.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::{
+    error::RunError,
+    fate::{Kind, Verdict},
+    record::Offset,
+};
+
+/// Counts of messages since the start. A message counts under `succeeded`, `failed` or `malformed` once its task has
+/// ended, and under what was written of it once that is acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counters {
+    /// Taken from the topic.
+    pub received: u64,
+    /// Tasks that succeeded.
+    pub succeeded: u64,
+    /// Tasks that failed or panicked.
+    pub failed: u64,
+    /// Messages that are not what `--format` asks for.
+    pub malformed: u64,
+    /// Answers of success that are acknowledged.
+    pub replied: u64,
+    /// Answers of failure that are acknowledged.
+    pub failure_replies: u64,
+    /// Dead letters that are acknowledged.
+    pub dead_lettered: u64,
+    /// Failed messages that were dropped because the user asked for that.
+    pub dropped: u64,
+    /// Commits that were not acknowledged.
+    pub failed_commits: u64,
+    /// The grace time was over before all tasks were.
+    pub forced: bool,
+    pub(super) start: Instant,
+    pub(super) first_task: Option<Instant>,
+    pub(super) last_finished: Option<Instant>,
+}
+
+impl Counters {
+    pub(super) fn new(start: Instant) -> Self {
+        Self {
+            received: 0,
+            succeeded: 0,
+            failed: 0,
+            malformed: 0,
+            replied: 0,
+            failure_replies: 0,
+            dead_lettered: 0,
+            dropped: 0,
+            failed_commits: 0,
+            forced: false,
+            start,
+            first_task: None,
+            last_finished: None,
+        }
+    }
+
+    pub(super) fn count(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Succeeded(_) => self.succeeded += 1,
+            Verdict::Failed(_) => self.failed += 1,
+            Verdict::Malformed(_) => self.malformed += 1,
+        }
+    }
+
+    pub(super) fn count_written(&mut self, kind: Kind) {
+        match kind {
+            Kind::Reply => self.replied += 1,
+            Kind::FailureReply => self.failure_replies += 1,
+            Kind::DeadLetter => self.dead_lettered += 1,
+        }
+    }
+
+    pub(super) fn summary(
+        &self,
+        now: Instant,
+        committed: BTreeMap<i32, Offset>,
+        in_flight: usize,
+        uncommitted: bool,
+        error: Option<RunError>,
+    ) -> Summary {
+        let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
+        Summary {
+            received: self.received,
+            succeeded: self.succeeded,
+            failed: self.failed,
+            malformed: self.malformed,
+            replied: self.replied,
+            failure_replies: self.failure_replies,
+            dead_lettered: self.dead_lettered,
+            dropped: self.dropped,
+            failed_commits: self.failed_commits,
+            in_flight_at_exit: in_flight as u64,
+            committed: committed.into_iter().map(|(partition, offset)| (partition, offset.0)).collect(),
+            first_task_ms: self.first_task.map(|at| since(self.start, at)),
+            work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
+            elapsed_ms: since(self.start, now),
+            forced: self.forced || uncommitted,
+            error,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    // Microseconds are as fine as anyone reads.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// What a run did, told at its end. As JSON (`--summary json`) it is one line with these names.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Messages taken from the topic, those included that were not started.
+    pub received: u64,
+    /// Messages whose task succeeded.
+    pub succeeded: u64,
+    /// Messages whose task failed or panicked.
+    pub failed: u64,
+    /// Messages that were not what `--format` asks for; their task did not run.
+    pub malformed: u64,
+    /// Answers of success, acknowledged.
+    pub replied: u64,
+    /// Answers of failure, acknowledged.
+    pub failure_replies: u64,
+    /// Dead letters, acknowledged.
+    pub dead_lettered: u64,
+    /// Failed or malformed messages that were dropped because `--on-failure drop` says so.
+    pub dropped: u64,
+    /// Commits that were not acknowledged, and were tried again.
+    pub failed_commits: u64,
+    /// Messages whose task had begun and that were not finished at the end. They run again.
+    pub in_flight_at_exit: u64,
+    /// The last acknowledged commit, by partition.
+    pub committed: BTreeMap<i32, i64>,
+    /// From the start to the first task, in milliseconds.
+    pub first_task_ms: Option<f64>,
+    /// From the first task's start to the last answer (or to the end of the last task, where none is wanted), in
+    /// milliseconds.
+    pub work_ms: Option<f64>,
+    /// From the start to the end, in milliseconds.
+    pub elapsed_ms: f64,
+    /// The grace time was over before all tasks were, or the last commit was not acknowledged.
+    pub forced: bool,
+    /// Why the run ended, if not by wish.
+    #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunError>,
+}
+
+fn as_text<S: serde::Serializer>(error: &Option<RunError>, serializer: S) -> Result<S::Ok, S::Error> {
+    error.as_ref().map(ToString::to_string).serialize(serializer)
+}

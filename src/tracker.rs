@@ -1,0 +1,370 @@
+//! PURE. One partition: what waits, what runs, what is finished, and how far a commit may reach.
+//!
+//! ```text
+//!   committable()            lowest running          waiting.front()        next()
+//!        │                        │                        │                  │
+//!   ─────┴────────────────────────┴────────────────────────┴──────────────────┴───▶ offsets
+//!    finished │ some running, some finished, some not there │ fetched, waiting │ not fetched
+//! ```
+//!
+//! The committable offset is the lowest one that is unfinished: the lowest that runs or, if none runs below it, the first
+//! that waits, or else where fetching goes on. An offset that does not exist (compacted, a transaction marker) is simply
+//! never mentioned, so gaps need no action. What is finished above the committable offset is a cleared bit.
+//!
+//! Deliberately not here: time, retries, who runs what, and what the records are (`T` is whatever waits).
+
+use std::collections::VecDeque;
+
+use crate::record::Offset;
+
+/// How many offsets may lie between the lowest unfinished one and the highest that runs.
+///
+/// Reached only when one task runs while this many that came after it finish; then the partition starts nothing more
+/// until it is done. The bits for it take 128 KiB.
+pub const SPAN: usize = 1 << 20;
+
+/// Follows one partition through one assignment.
+///
+/// - getters: [`committable`](Self::committable), [`next`](Self::next), [`waiting`](Self::waiting),
+///   [`unfinished`](Self::unfinished), [`can_start`](Self::can_start)
+/// - in this order, for each offset: [`fetched`](Self::fetched), [`start`](Self::start), any number of times
+///   [`give_back`](Self::give_back) and `start` again, [`finish`](Self::finish)
+#[derive(Debug)]
+pub struct Tracker<T> {
+    /// Where the fetch after the last one begins.
+    next: Offset,
+    /// Fetched and never started, in the order of their offsets.
+    waiting: VecDeque<(Offset, T)>,
+    /// Started once, then given back unstarted. Their bits stay set; they go first.
+    returned: VecDeque<(Offset, T)>,
+    /// A bit for each offset that was started and is not finished.
+    running: Bits,
+    span: usize,
+}
+
+impl<T> Tracker<T> {
+    /// A tracker whose partition is read from `start` on.
+    #[must_use]
+    pub fn new(start: Offset, span: usize) -> Self {
+        assert!(span > 0, "a span of 0 would start nothing");
+        Self { next: start, waiting: VecDeque::new(), returned: VecDeque::new(), running: Bits::default(), span }
+    }
+
+    /// The lowest unfinished offset: a commit of it loses nothing and repeats only what is unfinished. Never decreases.
+    #[must_use]
+    pub fn committable(&self) -> Offset {
+        match (self.running.lowest(), self.waiting.front()) {
+            (Some(running), Some((waiting, _))) => running.min(*waiting),
+            (Some(running), None) => running,
+            (None, Some((waiting, _))) => *waiting,
+            (None, None) => self.next,
+        }
+    }
+
+    /// Where fetching goes on.
+    #[must_use]
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// How many are fetched and not running.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len() + self.returned.len()
+    }
+
+    /// How many are fetched and not finished.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.waiting.len() + self.running.count
+    }
+
+    /// The offsets that were started and are not finished, lowest first.
+    pub fn started(&self) -> impl Iterator<Item = Offset> + '_ {
+        self.running.iter()
+    }
+
+    /// Whether [`start`](Self::start) would give something: something waits and is within the span.
+    #[must_use]
+    pub fn can_start(&self) -> bool {
+        !self.returned.is_empty()
+            || self.waiting.front().is_some_and(|(offset, _)| {
+                self.running.lowest().is_none_or(|lowest| ((offset.0 - lowest.0) as usize) < self.span)
+            })
+    }
+
+    /// Takes in a record that was read. Offsets must rise; those left out do not exist.
+    ///
+    /// # Panics
+    /// If the offset is below what was fetched before: our own bug.
+    pub fn fetched(&mut self, offset: Offset, what: T) {
+        assert!(offset >= self.next, "offset {offset} fetched again, next is {}", self.next);
+        self.waiting.push_back((offset, what));
+        self.next = offset.next();
+    }
+
+    /// Notes that there is nothing more below `next`.
+    pub fn skip_to(&mut self, next: Offset) {
+        self.next = self.next.max(next);
+    }
+
+    /// Gives what is to run next and counts it as running, unless nothing waits or the span is reached.
+    pub fn start(&mut self) -> Option<(Offset, T)> {
+        if let Some(first) = self.returned.pop_front() {
+            return Some(first);
+        }
+        if !self.can_start() {
+            return None;
+        }
+        let (offset, what) = self.waiting.pop_front()?;
+        self.running.set(offset);
+        Some((offset, what))
+    }
+
+    /// Takes back what was started and did not begin to run. It will be the next to start.
+    ///
+    /// # Panics
+    /// If the offset does not run: our own bug.
+    pub fn give_back(&mut self, offset: Offset, what: T) {
+        assert!(self.running.is_set(offset), "offset {offset} given back but not running");
+        self.returned.push_front((offset, what));
+    }
+
+    /// Counts an offset as finished.
+    ///
+    /// # Panics
+    /// If it does not run, or was finished before: our own bug, and the one that must not be survived (promise 3).
+    pub fn finish(&mut self, offset: Offset) {
+        let before = self.committable();
+        assert!(self.running.clear(offset), "offset {offset} finished but not running");
+        debug_assert!(self.committable() >= before, "the committable offset went back");
+    }
+
+    /// Forgets what was fetched and not started, and gives how many that were.
+    pub fn abandon_waiting(&mut self) -> usize {
+        // What was never started keeps the committable offset down: fetching would begin there again.
+        if let Some((first, _)) = self.waiting.front() {
+            self.next = *first;
+        }
+        let abandoned = self.waiting();
+        self.waiting.clear();
+        self.returned.clear();
+        abandoned
+    }
+}
+
+/// A set of offsets within a window that moves up.
+#[derive(Debug, Default)]
+struct Bits {
+    /// The offset of bit 0 of the first word; a multiple of 64.
+    base: i64,
+    words: VecDeque<u64>,
+    count: usize,
+}
+
+impl Bits {
+    fn lowest(&self) -> Option<Offset> {
+        // `clear` keeps the first word non-zero, so this is one look.
+        self.words.front().map(|word| Offset(self.base + i64::from(word.trailing_zeros())))
+    }
+
+    fn locate(&self, offset: Offset) -> Option<(usize, u64)> {
+        let distance = usize::try_from(offset.0 - self.base).ok()?;
+        Some((distance / 64, 1 << (distance % 64)))
+    }
+
+    fn is_set(&self, offset: Offset) -> bool {
+        self.locate(offset).is_some_and(|(word, bit)| self.words.get(word).is_some_and(|w| w & bit != 0))
+    }
+
+    fn set(&mut self, offset: Offset) {
+        if self.words.is_empty() {
+            self.base = offset.0 & !63;
+        }
+        let (word, bit) = self.locate(offset).expect("offsets start in rising order");
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        debug_assert!(self.words[word] & bit == 0, "offset {offset} started twice");
+        self.words[word] |= bit;
+        self.count += 1;
+    }
+
+    fn clear(&mut self, offset: Offset) -> bool {
+        if !self.is_set(offset) {
+            return false;
+        }
+        let (word, bit) = self.locate(offset).expect("is_set");
+        self.words[word] &= !bit;
+        self.count -= 1;
+        while self.words.front() == Some(&0) {
+            self.words.pop_front();
+            self.base += 64;
+        }
+        true
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Offset> + '_ {
+        self.words.iter().enumerate().flat_map(move |(index, word)| {
+            (0..64)
+                .filter(move |bit| word & (1 << bit) != 0)
+                .map(move |bit| Offset(self.base + index as i64 * 64 + bit))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the tracker should say, the slow and obvious way.
+    #[derive(Default)]
+    struct Oracle {
+        next: i64,
+        waiting: BTreeSet<i64>,
+        running: BTreeSet<i64>,
+        finished: BTreeMap<i64, u32>,
+    }
+
+    impl Oracle {
+        fn committable(&self) -> i64 {
+            self.waiting.union(&self.running).next().copied().unwrap_or(self.next)
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Fetch { gap: i64 },
+        Skip { gap: i64 },
+        Start,
+        GiveBack(prop::sample::Index),
+        Finish(prop::sample::Index),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let gap = prop_oneof![10 => Just(0i64), 3 => 1i64..200, 1 => Just(1_000_000_000i64)];
+        let step = prop_oneof![
+            4 => gap.clone().prop_map(|gap| Step::Fetch { gap }),
+            1 => gap.prop_map(|gap| Step::Skip { gap }),
+            4 => Just(Step::Start),
+            1 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
+            3 => any::<prop::sample::Index>().prop_map(Step::Finish),
+        ];
+        prop::collection::vec(step, 1..400)
+    }
+
+    fn nth(set: &BTreeSet<i64>, index: &prop::sample::Index) -> Option<i64> {
+        (!set.is_empty()).then(|| *set.iter().nth(index.index(set.len())).expect("in range"))
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_oracle(steps in steps(), span in 1usize..300, start in 0i64..1000) {
+            let mut tracker = Tracker::new(Offset(start), span);
+            let mut oracle = Oracle { next: start, ..Oracle::default() };
+            let mut given_back = BTreeSet::new();
+            for step in steps {
+                let before = tracker.committable();
+                match step {
+                    Step::Fetch { gap } => {
+                        let offset = oracle.next + gap;
+                        tracker.fetched(Offset(offset), offset);
+                        oracle.waiting.insert(offset);
+                        oracle.next = offset + 1;
+                    }
+                    Step::Skip { gap } => {
+                        oracle.next += gap;
+                        tracker.skip_to(Offset(oracle.next));
+                    }
+                    Step::Start => {
+                        let could = tracker.can_start();
+                        let started = tracker.start();
+                        prop_assert_eq!(could, started.is_some());
+                        match started {
+                            Some((offset, what)) => {
+                                prop_assert_eq!(offset.0, what);
+                                let fresh = oracle.waiting.remove(&what);
+                                prop_assert!(fresh != given_back.remove(&what), "started what waits, once");
+                                oracle.running.insert(what);
+                                let span_now = what - oracle.running.first().expect("just put in");
+                                prop_assert!((span_now as usize) < span);
+                            }
+                            None => {
+                                let first = oracle.waiting.first();
+                                let blocked = first.zip(oracle.running.first()).is_some_and(|(w, r)| w - r >= span as i64);
+                                prop_assert!(given_back.is_empty() && (first.is_none() || blocked));
+                            }
+                        }
+                    }
+                    Step::GiveBack(index) => {
+                        let candidates = oracle.running.difference(&given_back).copied().collect();
+                        if let Some(offset) = nth(&candidates, &index) {
+                            tracker.give_back(Offset(offset), offset);
+                            given_back.insert(offset);
+                        }
+                    }
+                    Step::Finish(index) => {
+                        let candidates = oracle.running.difference(&given_back).copied().collect();
+                        if let Some(offset) = nth(&candidates, &index) {
+                            tracker.finish(Offset(offset));
+                            oracle.running.remove(&offset);
+                            *oracle.finished.entry(offset).or_default() += 1;
+                        }
+                    }
+                }
+                prop_assert_eq!(tracker.committable().0, oracle.committable());
+                prop_assert!(tracker.committable() >= before, "never backwards");
+                prop_assert_eq!(tracker.next().0, oracle.next);
+                prop_assert_eq!(tracker.unfinished(), oracle.waiting.len() + oracle.running.len());
+                prop_assert_eq!(tracker.waiting(), oracle.waiting.len() + given_back.len());
+                prop_assert!(tracker.started().map(|o| o.0).eq(oracle.running.iter().copied()));
+                prop_assert!(tracker.running.words.len() <= span / 64 + 2, "the window stays within the span");
+            }
+            prop_assert!(oracle.finished.values().all(|times| *times == 1));
+        }
+    }
+
+    fn started(count: i64) -> Tracker<()> {
+        let mut tracker = Tracker::new(Offset(0), SPAN);
+        for offset in 0..count {
+            tracker.fetched(Offset(offset), ());
+        }
+        while tracker.start().is_some() {}
+        tracker
+    }
+
+    #[test]
+    fn committable_waits_for_the_lowest() {
+        let mut tracker = started(1000);
+        for offset in (1..1000).rev() {
+            tracker.finish(Offset(offset));
+            assert_eq!(tracker.committable(), Offset(0));
+        }
+        tracker.finish(Offset(0));
+        assert_eq!(tracker.committable(), Offset(1000));
+    }
+
+    #[test]
+    fn abandoned_records_hold_the_committable_offset_down() {
+        let mut tracker = Tracker::new(Offset(5), SPAN);
+        for offset in 5..9 {
+            tracker.fetched(Offset(offset), ());
+        }
+        tracker.start();
+        assert_eq!(tracker.abandon_waiting(), 3);
+        tracker.finish(Offset(5));
+        assert_eq!(tracker.committable(), Offset(6));
+    }
+
+    #[test]
+    #[should_panic(expected = "finished but not running")]
+    fn finishing_twice_is_a_bug() {
+        let mut tracker = started(2);
+        tracker.finish(Offset(1));
+        tracker.finish(Offset(1));
+    }
+}

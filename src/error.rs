@@ -77,6 +77,12 @@ pub enum RunError {
         /// The partitions.
         partitions: Vec<TopicPartition>,
     },
+    /// The offsets that were kept cannot be read.
+    #[error("{reason}")]
+    OffsetsDamaged {
+        /// What is wrong, and what to do about it.
+        reason: String,
+    },
     /// Kafka could not be reached in time, or refuses.
     #[error("{reason}")]
     Unavailable {
@@ -127,6 +133,7 @@ impl RunError {
             | Self::Truncated { .. }
             | Self::Recreated { .. }
             | Self::TopicGone { .. }
+            | Self::OffsetsDamaged { .. }
             | Self::NoOffset { .. } => exit::DATA_GONE,
             Self::Unavailable { .. } | Self::NotAlone { .. } | Self::NothingWritable { .. } => exit::UNAVAILABLE,
             Self::MessageFailed { .. } => exit::MESSAGE_FAILED,

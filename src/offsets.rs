@@ -1,8 +1,13 @@
-//! Where progress is kept: `--offsets kafka` (the group's committed offsets), `file:PATH` or `memory`.
+//! Where progress is kept: `--offsets kafka` (the group's committed offsets, in `kafka/offsets.rs`), `file:PATH` or
+//! `memory`.
+
+mod file;
+mod memory;
 
 use std::{collections::BTreeMap, future::Future};
 
-use crate::record::{LeaderEpoch, Offset};
+pub use self::{file::FileOffsets, memory::MemoryOffsets};
+use crate::record::{LeaderEpoch, Offset, TopicId};
 
 /// What is kept for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +35,19 @@ pub enum StoreError {
         /// What is kept now; `None` if nothing is.
         theirs: Option<Offset>,
     },
-    /// Never to be had this way: not authorised, a damaged file, a group of another kind.
+    /// What is kept cannot be read: to go on from anywhere would be a guess.
+    #[error("{reason}")]
+    Damaged {
+        /// What is wrong and what to do about it.
+        reason: String,
+    },
+    /// What is kept is of another topic of the same name.
+    #[error("the offsets that are kept are of a topic with the id {was}")]
+    OtherTopic {
+        /// That topic's id.
+        was: TopicId,
+    },
+    /// Never to be had this way: not authorised, a file of another group, a group of another kind.
     #[error("{reason}")]
     Refused {
         /// What is wrong and what to do about it.

@@ -1,0 +1,270 @@
+//! A run, from its start to its summary: [`Longshore`], its [`Builder`], and [`Progress`] to look at it from outside.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    committer::Committer,
+    config::{Config, ConfigErrors, Settings},
+    drain::{self, Drain, Watch},
+    engine::Engine,
+    error::RunError,
+    kafka::{data_plane::DataPlane, partitioner::partition_of, reader::RskafkaReader, writer::RskafkaWriter},
+    pool::Pool,
+    scheduler::{Counters, Rules, Scheduler, Summary},
+    sink::Sink,
+    source::{FetchLoop, Limits},
+    startup::{self, Ready, TopicWatch, Written},
+    task::Task,
+    tracker::SPAN,
+};
+
+/// A run that has not begun.
+///
+/// ```no_run
+/// use longshore::{Answer, Failure, Longshore, Record};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let task = |record: &Record| {
+///     let length = record.value.as_ref().map_or(0, |value| value.len());
+///     Ok::<_, Failure>(Answer::value(length.to_string()))
+/// };
+/// let run = Longshore::builder()
+///     .brokers("localhost:9092")
+///     .group("lengths")
+///     .topic("texts")
+///     .reply_topic("lengths")
+///     .workers(100)
+///     .build(task)?;
+/// let drain = run.drain();
+/// tokio::spawn(async move {
+///     if tokio::signal::ctrl_c().await.is_ok() {
+///         drain.drain();
+///     }
+/// });
+/// let summary = run.run().await?;
+/// println!("{} answered", summary.replied);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Longshore {
+    config: Config,
+    task: Arc<dyn Task>,
+    drain: Drain,
+    watch: Watch,
+    progress: watch::Sender<Counters>,
+}
+
+/// What a run has done so far, to look at while it runs.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    counters: watch::Receiver<Counters>,
+}
+
+impl Progress {
+    /// What was done when the engine last told, up to 100 ms ago while it has something to do.
+    #[must_use]
+    pub fn now(&self) -> Counters {
+        self.counters.borrow().clone()
+    }
+
+    /// Waits until there is something newer than the last look. Gives `false` once the run is over.
+    pub async fn changed(&mut self) -> bool {
+        self.counters.changed().await.is_ok()
+    }
+}
+
+impl Longshore {
+    /// Settings to be filled in, beginning with the defaults of the command line.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder { settings: Settings::default() }
+    }
+
+    /// A run by a configuration that was checked.
+    #[must_use]
+    pub fn new(config: Config, task: impl Task) -> Self {
+        let (drain, watch) = drain::channel();
+        let progress = watch::Sender::new(Counters::new(Instant::now()));
+        Self { config, task: Arc::new(task), drain, watch, progress }
+    }
+
+    /// Something to end the run with.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Something to look at the run with.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress { counters: self.progress.subscribe() }
+    }
+
+    /// Runs until it is drained, until all is worked off (`until_end`), or until it must not go on.
+    ///
+    /// Needs a tokio runtime with time and I/O. Threads that still run a task when the grace time is over are left to
+    /// themselves.
+    ///
+    /// # Errors
+    /// Why the run could not begin. Once it has begun there is a summary, whose [`error`](Summary::error) says why it
+    /// ended, if not by wish.
+    pub async fn run(mut self) -> Result<Summary, RunError> {
+        let begun = Instant::now();
+        let rules = Rules {
+            workers: self.config.workers,
+            span: SPAN,
+            commit_interval: self.config.commit_interval,
+            grace: self.config.grace,
+            policy: self.config.policy,
+            group: self.config.group.as_str().into(),
+        };
+        let scheduler = Scheduler::new(rules, begun);
+        let ready = tokio::select! {
+            ready = startup::begin(&self.config) => Some(ready?),
+            () = self.watch.asked() => None,
+        };
+        match ready {
+            Some(ready) => Ok(self.engine(scheduler, ready)?.run().await),
+            None => Ok(scheduler.summary(Instant::now())),
+        }
+    }
+
+    /// Puts the parts together and starts those that run beside the engine.
+    fn engine(self, mut scheduler: Scheduler, ready: Ready) -> Result<Engine, RunError> {
+        let Self { config, task, watch, progress, .. } = self;
+        let Ready { cluster, topic, id, store, assignments, replies, dead_letters } = ready;
+        let pool = Pool::new(task, config.format, config.workers)
+            .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
+        let plane = DataPlane::new(cluster.clone());
+        let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
+        let mut tasks = JoinSet::new();
+
+        let (events, fetched) = mpsc::channel(assignments.len().max(8));
+        let mut rooms = std::collections::BTreeMap::new();
+        for assignment in &assignments {
+            let room = Arc::new(limits.partition_room(assignments.len(), config.workers));
+            rooms.insert(assignment.id, Arc::clone(&room));
+            let fetch_loop = FetchLoop {
+                reader: RskafkaReader::new(plane.clone(), (*assignment.source).clone()),
+                assignment: assignment.id,
+                source: Arc::clone(&assignment.source),
+                limits: Arc::clone(&limits),
+                room,
+                events: events.clone(),
+                partitions: assignments.len(),
+            };
+            tasks.spawn(fetch_loop.run(assignment.start));
+        }
+
+        let (commits, requests) = mpsc::channel(1);
+        let (outcomes, committed) = mpsc::channel(1);
+        let log = TopicWatch { cluster, topic: Arc::clone(&topic) };
+        tasks.spawn(Committer { topic, id, log, store, requests, outcomes }.run());
+
+        let (told, written) = mpsc::channel(64);
+        let sink = |to: Option<Written>| {
+            to.map(|Written { topic, partitions }| {
+                let writer = || RskafkaWriter::new(plane.clone(), Arc::clone(&topic));
+                Sink::start(&topic, partitions, config.max_in_flight, partition_of, writer, &told)
+            })
+        };
+        let (replies, dead_letters) = (sink(replies), sink(dead_letters));
+
+        scheduler.assign(assignments, Instant::now());
+        Ok(Engine {
+            scheduler,
+            pool,
+            replies,
+            dead_letters,
+            limits,
+            rooms,
+            fetched,
+            written,
+            commits,
+            committed,
+            drain: watch,
+            tasks,
+            grace: config.grace,
+            progress,
+        })
+    }
+}
+
+/// Settings on their way to a run. The methods are named after the flags and mean what `longshore run --help` says.
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    settings: Settings,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident($type:ty) => |$settings:ident, $value:ident| $set:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $value: $type) -> Self {
+                let $settings = &mut self.settings;
+                $set;
+                self
+            }
+        )*
+    };
+}
+
+impl Builder {
+    setters! {
+        /// Bootstrap brokers: `HOST:PORT`, separated by commas. Without a port, 9092 is meant.
+        brokers(&str) => |s, list| s.brokers = list.split(',').map(str::to_owned).collect();
+        /// The group, for which progress is kept.
+        group(impl Into<String>) => |s, group| s.group = Some(group.into());
+        /// The topic to work off.
+        topic(impl Into<String>) => |s, topic| s.topic = Some(topic.into());
+        /// Where answers go.
+        reply_topic(impl Into<String>) => |s, topic| s.reply_topic = Some(topic.into());
+        /// Where malformed and failed messages go.
+        dead_letter_topic(impl Into<String>) => |s, topic| s.dead_letter_topic = Some(topic.into());
+        /// What becomes of a failed message that nobody is told of.
+        on_failure(crate::fate::OnFailure) => |s, wish| s.on_failure = Some(wish);
+        /// Threads of the pool, which is tasks at once: 1 to 10,000, 32 by default.
+        workers(usize) => |s, count| s.workers = count;
+        /// Records held at once, waiting or running.
+        max_in_flight(usize) => |s, count| s.max_in_flight = Some(count);
+        /// Bytes held at once, 64 KiB or more.
+        max_in_flight_bytes(usize) => |s, bytes| s.max_in_flight_bytes = Some(bytes);
+        /// What a well-formed message is.
+        format(crate::task::Format) => |s, format| s.format = format;
+        /// Where to begin when the group has no offset.
+        from(crate::config::From) => |s, from| s.from = from;
+        /// Which partitions to work off.
+        assign(crate::config::Assign) => |s, assign| s.assign = assign;
+        /// Where offsets are kept.
+        offsets(crate::config::Offsets) => |s, offsets| s.offsets = offsets;
+        /// The least time between two commits.
+        commit_interval(std::time::Duration) => |s, interval| s.commit_interval = interval;
+        /// How long running tasks may finish once the run is to end.
+        grace(std::time::Duration) => |s, grace| s.grace = grace;
+        /// Whether to work off what is there at the start, and then to end.
+        until_end(bool) => |s, until_end| s.until_end = until_end;
+        /// How long to wait at the start for brokers and topic to be there.
+        startup_timeout(std::time::Duration) => |s, timeout| s.startup_timeout = timeout;
+    }
+
+    /// No answers are written.
+    #[must_use]
+    pub fn no_reply(mut self) -> Self {
+        self.settings.reply_topic = None;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn build(self, task: impl Task) -> Result<Longshore, ConfigErrors> {
+        Ok(Longshore::new(self.settings.check()?, task))
+    }
+}

@@ -1,5 +1,6 @@
 //! Longshore runs a slow, blocking task for every message of a Kafka topic, many at once, and loses none.
 
+pub mod kafka;
 pub mod offsets;
 pub mod record;
 pub mod sink;

@@ -1,0 +1,190 @@
+//! Progress as the committed offsets of a consumer group: what standard tools see.
+//!
+//! Two processes on the same partitions would each undo what the other commits. A group without members does not stop
+//! them, so this store looks before each commit: what the group keeps must be what this store last loaded or committed.
+//!
+//! ```text
+//!            load                    commit: acknowledged
+//!  unknown ────────▶ ours = kept ◀──────────────────────── ours = kept, sent = new
+//!                        │                                        │
+//!                        └──── commit: what is kept is ours ──────┤ commit: no answer
+//!                                                                 ▼
+//!                                        kept is ours or any of `sent`: both are our doing
+//! ```
+//!
+//! A commit that was not acknowledged may have been kept, or be kept later, when a stopped broker goes on. So its value
+//! counts as ours until a look at the group has shown the value of a later commit that was acknowledged.
+//!
+//! Between look and commit there is a gap; two processes that start at once may each commit once before they notice.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    wire::{Cluster, ErrorCode, WireError},
+    with_causes,
+};
+use crate::{
+    offsets::{Committed, OffsetStore, StoreError},
+    record::Offset,
+};
+
+/// What stands in [`StoreError::Foreign`] for "we committed nothing, and found nothing", as Kafka writes it.
+const NOTHING: Offset = Offset(-1);
+
+/// The most commits without an answer that are remembered for a partition; of more, the oldest is forgotten.
+const MAX_SENT: usize = 64;
+
+/// The committed offsets of one group for one topic.
+#[derive(Debug)]
+pub struct KafkaOffsets {
+    cluster: Cluster,
+    group: Arc<str>,
+    topic: Arc<str>,
+    known: BTreeMap<i32, Known>,
+}
+
+/// What may be kept for a partition by our own doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Known {
+    /// What we loaded, or last committed for sure.
+    ours: Option<Offset>,
+    /// What we tried to commit without an answer, and may be kept now or later.
+    sent: Vec<Offset>,
+}
+
+impl Known {
+    fn is_ours(&self, kept: Option<Offset>) -> bool {
+        kept == self.ours || kept.is_some_and(|offset| self.sent.contains(&offset))
+    }
+
+    /// What is kept was looked up, and is ours. If it is what was acknowledged last, no older commit is under way any more.
+    fn seen(&mut self, kept: Option<Offset>) {
+        if kept == self.ours {
+            self.sent.clear();
+        }
+    }
+
+    fn sending(&mut self, offset: Offset) {
+        if self.sent.last() != Some(&offset) {
+            self.sent.push(offset);
+        }
+        if self.sent.len() > MAX_SENT {
+            self.sent.remove(0);
+        }
+    }
+
+    fn acknowledged(&mut self, offset: Offset) {
+        // What was sent before may still arrive, after this one: it stays ours until `seen`.
+        self.ours = Some(offset);
+    }
+}
+
+impl KafkaOffsets {
+    /// The offsets that `group` keeps for `topic`.
+    #[must_use]
+    pub fn new(cluster: Cluster, group: impl Into<Arc<str>>, topic: impl Into<Arc<str>>) -> Self {
+        Self { cluster, group: group.into(), topic: topic.into(), known: BTreeMap::new() }
+    }
+
+    async fn fetch(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
+        self.cluster.offset_fetch(&self.group, &self.topic, partitions).await.map_err(|error| self.explain(&error))
+    }
+
+    fn explain(&self, error: &WireError) -> StoreError {
+        let mut reason = with_causes(error);
+        if error.code().is_some_and(ErrorCode::is_live_group) {
+            let group = &self.group;
+            reason = format!(
+                "group {group} has live members now, which alone may commit for it: stop them, or choose another group \
+                 ({reason})"
+            );
+            return StoreError::Refused { reason };
+        }
+        if error.may_pass() { StoreError::Unavailable { reason } } else { StoreError::Refused { reason } }
+    }
+}
+
+impl OffsetStore for KafkaOffsets {
+    async fn load(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
+        let kept = self.fetch(partitions).await?;
+        for partition in partitions {
+            let ours = kept.get(partition).map(|committed| committed.offset);
+            self.known.insert(*partition, Known { ours, sent: Vec::new() });
+        }
+        Ok(kept)
+    }
+
+    /// All or none, as far as one request carries them (hundreds of thousands without metadata). A partition that was
+    /// never loaded is not compared the first time.
+    async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<i32> = commits.keys().copied().collect();
+        let kept = self.fetch(&partitions).await?;
+        let kept = |partition: i32| kept.get(&partition).map(|committed| committed.offset);
+        for &partition in &partitions {
+            let theirs = kept(partition);
+            let known = self.known.entry(partition).or_insert_with(|| Known { ours: theirs, sent: Vec::new() });
+            if !known.is_ours(theirs) {
+                return Err(StoreError::Foreign { partition, ours: known.ours.unwrap_or(NOTHING), theirs });
+            }
+        }
+        for (partition, committed) in commits {
+            let known = self.known.entry(*partition).or_default();
+            known.seen(kept(*partition));
+            known.sending(committed.offset);
+        }
+        // From here on this future may be dropped, or fail, at any time: what is on its way counts as ours.
+        self.cluster.offset_commit(&self.group, &self.topic, commits).await.map_err(|error| self.explain(&error))?;
+        for (partition, committed) in commits {
+            self.known.entry(*partition).or_default().acknowledged(committed.offset);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64) -> Option<Offset> {
+        Some(Offset(offset))
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_ours_and_nothing_else() {
+        let mut known = Known { ours: at(5), sent: vec![] };
+        assert!(known.is_ours(at(5)) && !known.is_ours(at(6)) && !known.is_ours(None));
+        known.seen(at(5));
+        known.sending(Offset(9));
+        known.acknowledged(Offset(9));
+        known.seen(at(9));
+        assert!(known.is_ours(at(9)) && !known.is_ours(at(5)));
+    }
+
+    #[test]
+    fn a_commit_without_an_answer_may_have_been_kept_or_not() {
+        let mut known = Known { ours: at(5), sent: vec![] };
+        known.sending(Offset(7));
+        assert!(known.is_ours(at(5)) && known.is_ours(at(7)) && !known.is_ours(at(6)));
+        // It was: and a later one is acknowledged.
+        known.seen(at(7));
+        known.sending(Offset(9));
+        known.acknowledged(Offset(9));
+        // The first may have been delayed and arrive only now.
+        assert!(known.is_ours(at(9)) && known.is_ours(at(7)));
+        known.seen(at(9));
+        assert!(!known.is_ours(at(7)));
+    }
+
+    #[test]
+    fn nothing_kept_is_a_state_too() {
+        let mut known = Known::default();
+        assert!(known.is_ours(None) && !known.is_ours(at(0)));
+        known.sending(Offset(0));
+        known.acknowledged(Offset(0));
+        known.seen(at(0));
+        assert!(!known.is_ours(None), "the offsets of the group were deleted");
+    }
+}

@@ -1,0 +1,37 @@
+//! Longshore's own thin client, on `kafka-protocol`: all that rskafka cannot do, or does wrong.
+//!
+//! Every message of the protocol comes from that crate. Longshore adds framing, version negotiation, deadlines, leader
+//! and coordinator look-up, and retries:
+//!
+//! ```text
+//!  topics.rs  groups.rs     what to ask, and what an answer means
+//!        │       │
+//!        cluster.rs         whom to ask: any broker, a leader, a coordinator; again, when that may help
+//!            │
+//!       connection.rs       one request and its response, on one connection, in time
+//! ```
+//!
+//! One connection per broker, one request on it at a time. A connection on which a request failed, ran out of time or
+//! was abandoned half-way is closed, never used again: an answer can never be taken for another's. A name is looked up
+//! anew at each connect.
+//!
+//! Deliberately not in here yet: TLS, SASL, fetching and producing. A broker's throttle times need no action: it delays
+//! its answers itself (KIP-219).
+
+mod address;
+mod cluster;
+mod code;
+mod connection;
+mod error;
+mod groups;
+mod topics;
+
+#[cfg(test)]
+mod scripted;
+
+pub use address::{AddressError, HostPort};
+pub use cluster::Cluster;
+pub use code::{ErrorCode, RequestName};
+pub use error::WireError;
+pub use groups::{GroupMember, GroupView};
+pub use topics::{At, PartitionView, TopicView};

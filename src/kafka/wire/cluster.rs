@@ -1,0 +1,376 @@
+//! Whom to ask, and again when that may help.
+//!
+//! A call of the public API is a series of attempts, until one succeeds, one fails for good, or the call's deadline is
+//! near. Each attempt finds its broker anew: any (another one after each failure), a partition's leader by fresh
+//! Metadata, or a group's coordinator (kept until it fails).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kafka_protocol::{
+    ResponseError,
+    messages::{FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse},
+    protocol::{Request, StrBytes},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::debug;
+
+use super::{ErrorCode, HostPort, RequestName, WireError, connection::Connection};
+use crate::kafka::Deadlines;
+
+/// The pause after the first failed attempt, and the longest one. They double in between, less a random part.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A cluster, as seen from its bootstrap brokers. Cheap to clone; clones share their connections.
+///
+/// To make one does nothing on the network: whatever is wrong shows at the first call.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bootstrap: Vec<HostPort>,
+    client_id: StrBytes,
+    deadlines: Deadlines,
+    /// What was learnt. A plain mutex: it is never held across an await.
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Where each broker listens, by the latest answer that names it.
+    nodes: BTreeMap<i32, HostPort>,
+    /// One connection per broker, made at its first use. A call takes the connection out for as long as it lasts, so that
+    /// one that fails, or is dropped, leaves none behind.
+    connections: HashMap<Peer, Arc<tokio::sync::Mutex<Option<Connection>>>>,
+    coordinators: HashMap<String, i32>,
+    /// Which of the candidates to ask where any broker will do: moves on when one fails.
+    turn: usize,
+}
+
+/// Someone to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Peer {
+    /// One of the bootstrap list, by its place there.
+    Bootstrap(usize),
+    /// A broker, by its node id.
+    Node(i32),
+}
+
+impl Cluster {
+    /// The cluster that the brokers of `bootstrap` belong to. Brokers see us as `client_id`.
+    ///
+    /// # Panics
+    /// If `bootstrap` is empty.
+    #[must_use]
+    pub fn new(bootstrap: Vec<HostPort>, client_id: &str, deadlines: Deadlines) -> Self {
+        assert!(!bootstrap.is_empty(), "a cluster needs a bootstrap broker");
+        let client_id = StrBytes::from_string(client_id.to_owned());
+        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, known: Mutex::default() }) }
+    }
+
+    /// The deadlines that its calls keep.
+    #[must_use]
+    pub fn deadlines(&self) -> Deadlines {
+        self.inner.deadlines
+    }
+
+    /// The bootstrap brokers, as they were named.
+    #[must_use]
+    pub fn bootstrap(&self) -> &[HostPort] {
+        &self.inner.bootstrap
+    }
+
+    pub(in crate::kafka) fn client_id(&self) -> &str {
+        &self.inner.client_id
+    }
+
+    /// The broker that would be asked next where any will do: the one that answered last, in a quiet cluster.
+    pub(in crate::kafka) fn contact(&self) -> HostPort {
+        let known = self.known();
+        self.address(&known, candidate(&known, &self.inner.bootstrap))
+            .expect("a candidate is a bootstrap broker or a known node")
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Its updates are single inserts: a panic in between leaves nothing half done.
+        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn address(&self, known: &Known, peer: Peer) -> Option<HostPort> {
+        match peer {
+            Peer::Bootstrap(place) => self.inner.bootstrap.get(place).cloned(),
+            Peer::Node(node) => known.nodes.get(&node).cloned(),
+        }
+    }
+
+    /// Attempts `attempt` until it succeeds, fails for good, or the call's deadline is near. It gets the instant by which
+    /// it has to be done.
+    pub(super) async fn retrying<T, F, Fut>(&self, mut attempt: F) -> Result<T, WireError>
+    where
+        F: FnMut(Instant) -> Fut,
+        Fut: Future<Output = Result<T, WireError>>,
+    {
+        let deadline = Instant::now() + self.inner.deadlines.request;
+        let mut ceiling = FIRST_PAUSE;
+        loop {
+            let until = deadline.min(Instant::now() + self.inner.deadlines.request / 2);
+            let error = match attempt(until).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let pause = jittered(ceiling);
+            ceiling = LONGEST_PAUSE.min(ceiling * 2);
+            if !error.may_pass() || Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            debug!(%error, ?pause, "will try again");
+            sleep(pause).await;
+        }
+    }
+
+    /// Asks `peer` once.
+    pub(super) async fn ask<R: Request>(
+        &self,
+        peer: Peer,
+        until: Instant,
+        least: i16,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<Answer<R::Response>, WireError> {
+        let (address, slot) = {
+            let mut known = self.known();
+            let Some(address) = self.address(&known, peer) else {
+                let source = std::io::Error::new(std::io::ErrorKind::NotFound, "the cluster does not list it");
+                return Err(WireError::Connect { broker: format!("{peer:?}"), source });
+            };
+            (address, Arc::clone(known.connections.entry(peer).or_default()))
+        };
+        let request = RequestName(R::KEY);
+        let started = Instant::now();
+        let timed_out = || WireError::TimedOut { broker: address.to_string(), request, after: started.elapsed() };
+
+        let mut slot = timeout_at(until, slot.lock()).await.map_err(|_| timed_out())?;
+        let mut connection = match slot.take() {
+            Some(connection) if connection.address == address => connection,
+            _ => {
+                let until = until.min(started + self.inner.deadlines.connect);
+                Connection::open(&address, &self.inner.client_id, until).await?
+            }
+        };
+        let response = timeout_at(until, connection.call(least, build)).await.unwrap_or_else(|_| Err(timed_out()))?;
+        *slot = Some(connection);
+        Ok(Answer { broker: address.to_string(), request, response })
+    }
+
+    /// Asks any broker once, and another one next time if this one fails.
+    pub(super) async fn ask_any<R: Request>(
+        &self,
+        until: Instant,
+        least: i16,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<Answer<R::Response>, WireError> {
+        let (peer, turn) = {
+            let known = self.known();
+            (candidate(&known, &self.inner.bootstrap), known.turn)
+        };
+        let answer = self.ask(peer, until, least, build).await;
+        if answer.is_err() {
+            let mut known = self.known();
+            if known.turn == turn {
+                known.turn += 1;
+            }
+        }
+        answer
+    }
+
+    /// Asks any broker for Metadata of these topics, and learns where the brokers are.
+    ///
+    /// Version 4 is the first in which one can say not to create the topics.
+    pub(super) async fn metadata(
+        &self,
+        topics: &[&str],
+        until: Instant,
+    ) -> Result<Answer<MetadataResponse>, WireError> {
+        use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+        let build = |_| {
+            let topics = topics.iter().map(|name| {
+                let name = StrBytes::from_string((*name).to_owned());
+                MetadataRequestTopic::default().with_name(Some(name.into()))
+            });
+            MetadataRequest::default().with_topics(Some(topics.collect())).with_allow_auto_topic_creation(false)
+        };
+        let answer = self.ask_any::<MetadataRequest>(until, 4, build).await?;
+        answer.check(answer.response.error_code, || "the cluster".to_owned())?;
+        let mut known = self.known();
+        for broker in &answer.response.brokers {
+            learn(&mut known, broker.node_id.0, &broker.host, broker.port);
+        }
+        Ok(answer)
+    }
+
+    /// Asks the coordinator of `group` once. If the answer is an error (which `check` finds out), it is looked up anew at
+    /// the next attempt.
+    pub(super) async fn ask_coordinator<R: Request, T>(
+        &self,
+        group: &str,
+        until: Instant,
+        least: i16,
+        build: impl FnOnce(i16) -> R,
+        read: impl FnOnce(Answer<R::Response>) -> Result<T, WireError>,
+    ) -> Result<T, WireError> {
+        let cached = self.known().coordinators.get(group).copied();
+        let node = match cached {
+            Some(node) => node,
+            None => self.find_coordinator(group, until).await?,
+        };
+        let outcome = self.ask(Peer::Node(node), until, least, build).await.and_then(read);
+        if outcome.is_err() {
+            self.known().coordinators.remove(group);
+        }
+        outcome
+    }
+
+    async fn find_coordinator(&self, group: &str, until: Instant) -> Result<i32, WireError> {
+        let key = StrBytes::from_string(group.to_owned());
+        let build = |version| match version {
+            0..4 => FindCoordinatorRequest::default().with_key(key),
+            _ => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
+        };
+        let answer = self.ask_any::<FindCoordinatorRequest>(until, 0, build).await?;
+        let Located { code, message, node, host, port } = located(&answer.response);
+        answer.check_saying(code, message, || format!("group {group}"))?;
+        let mut known = self.known();
+        learn(&mut known, node, host, port);
+        known.coordinators.insert(group.to_owned(), node);
+        Ok(node)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("bootstrap", &self.inner.bootstrap).finish_non_exhaustive()
+    }
+}
+
+/// A response, and who gave it to what.
+pub(super) struct Answer<T> {
+    pub(super) broker: String,
+    pub(super) request: RequestName,
+    pub(super) response: T,
+}
+
+impl<T> Answer<T> {
+    /// An error that names broker, request and `subject`, unless `code` is 0.
+    pub(super) fn check(&self, code: i16, subject: impl FnOnce() -> String) -> Result<(), WireError> {
+        self.check_saying(code, None, subject)
+    }
+
+    /// The same, with the broker's own words.
+    pub(super) fn check_saying(
+        &self,
+        code: i16,
+        message: Option<&StrBytes>,
+        subject: impl FnOnce() -> String,
+    ) -> Result<(), WireError> {
+        ErrorCode::check(code).map_err(|code| WireError::Answered {
+            broker: self.broker.clone(),
+            request: self.request,
+            subject: subject(),
+            code,
+            message: message.filter(|text| !text.is_empty()).map(ToString::to_string),
+        })
+    }
+
+    /// An error that says that the response lacks what it must have.
+    pub(super) fn lacks(&self, what: impl fmt::Display) -> WireError {
+        WireError::Garbled {
+            broker: self.broker.clone(),
+            request: self.request,
+            reason: format!("the response lacks {what}"),
+        }
+    }
+}
+
+struct Located<'a> {
+    code: i16,
+    message: Option<&'a StrBytes>,
+    node: i32,
+    host: &'a str,
+    port: i32,
+}
+
+/// From version 4 on a response has a list of coordinators, of which we asked for one.
+fn located(response: &FindCoordinatorResponse) -> Located<'_> {
+    match response.coordinators.first() {
+        Some(c) => Located {
+            code: c.error_code,
+            message: c.error_message.as_ref(),
+            node: c.node_id.0,
+            host: &c.host,
+            port: c.port,
+        },
+        None if response.error_code == 0 && response.host.is_empty() => {
+            Located { code: ResponseError::CoordinatorNotAvailable.code(), message: None, node: -1, host: "", port: 0 }
+        }
+        None => Located {
+            code: response.error_code,
+            message: response.error_message.as_ref(),
+            node: response.node_id.0,
+            host: &response.host,
+            port: response.port,
+        },
+    }
+}
+
+/// Brokers that we know first, then the bootstrap list: it is still good when the whole cluster has moved.
+fn candidate(known: &Known, bootstrap: &[HostPort]) -> Peer {
+    let turn = known.turn % (known.nodes.len() + bootstrap.len());
+    match known.nodes.keys().nth(turn) {
+        Some(node) => Peer::Node(*node),
+        None => Peer::Bootstrap(turn - known.nodes.len()),
+    }
+}
+
+fn learn(known: &mut Known, node: i32, host: &str, port: i32) {
+    if let Ok(port) = u16::try_from(port) {
+        known.nodes.insert(node, HostPort { host: host.to_owned(), port });
+    }
+}
+
+/// Between half of `ceiling` and all of it, so that many that failed together do not try again together.
+fn jittered(ceiling: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 1_000;
+    ceiling / 2 + ceiling.mul_f64(random as f64 / 2_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_spread_over_the_upper_half() {
+        let pauses: Vec<_> = (0..200).map(|_| jittered(LONGEST_PAUSE)).collect();
+        assert!(pauses.iter().all(|p| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(p)));
+        assert!(pauses.iter().max() > pauses.iter().min());
+    }
+
+    #[test]
+    fn known_brokers_come_before_the_bootstrap_list_and_all_get_their_turn() {
+        let bootstrap: Vec<HostPort> = vec!["a:1".parse().unwrap(), "b:2".parse().unwrap()];
+        let mut known = Known::default();
+        assert_eq!(candidate(&known, &bootstrap), Peer::Bootstrap(0));
+        learn(&mut known, 7, "c", 3);
+        let turns = (0..4).map(|turn| {
+            known.turn = turn;
+            candidate(&known, &bootstrap)
+        });
+        assert_eq!(turns.collect::<Vec<_>>(), [Peer::Node(7), Peer::Bootstrap(0), Peer::Bootstrap(1), Peer::Node(7)]);
+    }
+}

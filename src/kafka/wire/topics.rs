@@ -1,0 +1,222 @@
+//! Topics: their partitions, leaders and ends, and how to make one.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        BrokerId, CreateTopicsRequest, ListOffsetsRequest,
+        create_topics_request::CreatableTopic,
+        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        metadata_response::MetadataResponseTopic,
+    },
+    protocol::StrBytes,
+};
+use tokio::time::Instant;
+
+use super::{
+    Cluster, ErrorCode, WireError,
+    cluster::{Answer, Peer},
+};
+use crate::record::{LeaderEpoch, Offset, TopicId};
+
+/// A topic, as one broker sees it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicView {
+    /// Its identity; all zeros before Kafka 2.8.
+    pub id: TopicId,
+    /// Its partitions, in order.
+    pub partitions: Vec<PartitionView>,
+}
+
+impl TopicView {
+    /// The partition of this number.
+    #[must_use]
+    pub fn partition(&self, partition: i32) -> Option<&PartitionView> {
+        self.partitions.iter().find(|view| view.partition == partition)
+    }
+}
+
+/// A partition, as one broker sees it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionView {
+    /// Its number.
+    pub partition: i32,
+    /// The node id of its leader, while it has one.
+    pub leader: Option<i32>,
+    /// The leader's epoch; unknown before Kafka 2.1.
+    pub epoch: LeaderEpoch,
+}
+
+/// Which end of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The first offset that is still there.
+    Earliest,
+    /// The high watermark: the offset that follows the last record that every in-sync replica has, whether or not its
+    /// transaction is decided.
+    Latest,
+}
+
+impl Cluster {
+    /// How `topic` looks now; `None` if there is no such topic. Never creates one.
+    ///
+    /// # Errors
+    /// No broker can be asked in time, or we may not see the topic.
+    pub async fn topic(&self, topic: &str) -> Result<Option<TopicView>, WireError> {
+        self.retrying(|until| self.topic_once(topic, until)).await
+    }
+
+    async fn topic_once(&self, topic: &str, until: Instant) -> Result<Option<TopicView>, WireError> {
+        let answer = self.metadata(&[topic], until).await?;
+        let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
+        let Some(view) = answer.response.topics.iter().find(named) else {
+            return Err(answer.lacks(format_args!("topic {topic}")));
+        };
+        if ErrorCode(view.error_code).is(ResponseError::UnknownTopicOrPartition) {
+            return Ok(None);
+        }
+        answer.check(view.error_code, || format!("topic {topic}"))?;
+        let mut partitions: Vec<_> = view
+            .partitions
+            .iter()
+            .map(|p| PartitionView {
+                partition: p.partition_index,
+                leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
+                epoch: LeaderEpoch(p.leader_epoch),
+            })
+            .collect();
+        partitions.sort_unstable_by_key(|p| p.partition);
+        Ok(Some(TopicView { id: TopicId(view.topic_id), partitions }))
+    }
+
+    /// Creates `topic`, with the broker's own number of partitions unless one is named, and its own replication factor;
+    /// then waits until each partition has a leader. A topic that is there already is left as it is.
+    ///
+    /// # Errors
+    /// No broker can be asked in time, or none of them lets us; the error says how to create the topic by hand.
+    pub async fn create_topic(&self, topic: &str, partitions: Option<i32>) -> Result<TopicView, WireError> {
+        let created = self.retrying(|until| self.create_topic_once(topic, partitions, until)).await;
+        created.map_err(|source| WireError::NotCreated {
+            topic: topic.to_owned(),
+            by_hand: self.by_hand(topic),
+            source: Box::new(source),
+        })?;
+        self.retrying(|until| async move {
+            let view = self.topic_once(topic, until).await?;
+            let first = PartitionView { partition: 0, leader: None, epoch: LeaderEpoch::UNKNOWN };
+            let view = view.filter(|view| !view.partitions.is_empty());
+            let leaderless = view.as_ref().map_or(Some(&first), |v| v.partitions.iter().find(|p| p.leader.is_none()));
+            match (view.as_ref(), leaderless) {
+                (Some(view), None) => Ok(view.clone()),
+                (_, p) => Err(WireError::NoLeader { topic: topic.to_owned(), partition: p.map_or(0, |p| p.partition) }),
+            }
+        })
+        .await
+    }
+
+    async fn create_topic_once(&self, topic: &str, partitions: Option<i32>, until: Instant) -> Result<(), WireError> {
+        // Only the controller creates topics before KRaft; with KRaft this is a broker that passes the request on.
+        let controller = self.metadata(&[], until).await?.response.controller_id;
+        let timeout_ms = until.saturating_duration_since(Instant::now()).as_millis();
+        let build = |_| {
+            let name = StrBytes::from_string(topic.to_owned());
+            let topic = CreatableTopic::default()
+                .with_name(name.into())
+                .with_num_partitions(partitions.unwrap_or(-1))
+                .with_replication_factor(-1);
+            CreateTopicsRequest::default()
+                .with_topics(vec![topic])
+                .with_timeout_ms(i32::try_from(timeout_ms).unwrap_or(i32::MAX))
+        };
+        // Version 4 is the first with the broker's own defaults (KIP-464, Kafka 2.4).
+        let answer = if controller.0 >= 0 {
+            self.ask::<CreateTopicsRequest>(Peer::Node(controller.0), until, 4, build).await?
+        } else {
+            self.ask_any::<CreateTopicsRequest>(until, 4, build).await?
+        };
+        let Some(result) = answer.response.topics.iter().find(|t| t.name.as_str() == topic) else {
+            return Err(answer.lacks(format_args!("topic {topic}")));
+        };
+        if ErrorCode(result.error_code).is(ResponseError::TopicAlreadyExists) {
+            return Ok(());
+        }
+        answer.check_saying(result.error_code, result.error_message.as_ref(), || format!("topic {topic}"))
+    }
+
+    /// The command that creates `topic` by hand.
+    pub(in crate::kafka) fn by_hand(&self, topic: &str) -> String {
+        let brokers: Vec<_> = self.bootstrap().iter().map(ToString::to_string).collect();
+        format!("kafka-topics.sh --bootstrap-server {} --create --topic {topic}", brokers.join(","))
+    }
+
+    /// One end of each of these partitions, from their leaders, for all to see (`read_uncommitted`).
+    ///
+    /// # Errors
+    /// A topic or partition that is not there, one without a leader, one that we may not see, or no answer in time.
+    pub async fn offsets(&self, topic: &str, partitions: &[i32], at: At) -> Result<BTreeMap<i32, Offset>, WireError> {
+        self.retrying(|until| self.offsets_once(topic, partitions, at, until)).await
+    }
+
+    async fn offsets_once(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        at: At,
+        until: Instant,
+    ) -> Result<BTreeMap<i32, Offset>, WireError> {
+        let Some(view) = self.topic_once(topic, until).await? else {
+            return Err(WireError::NoTopic { topic: topic.to_owned(), by_hand: self.by_hand(topic) });
+        };
+        let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for &partition in partitions {
+            let topic = topic.to_owned();
+            let Some(found) = view.partition(partition) else {
+                return Err(WireError::NoPartition { topic, partition });
+            };
+            let Some(leader) = found.leader else { return Err(WireError::NoLeader { topic, partition }) };
+            by_leader.entry(leader).or_default().push(partition);
+        }
+        let asked = by_leader.iter().map(|(leader, partitions)| async move {
+            let build = |_| list_offsets(topic, partitions, at);
+            // Version 2 is the first with an isolation level, though it would be ours without one too.
+            let answer = self.ask::<ListOffsetsRequest>(Peer::Node(*leader), until, 1, build).await?;
+            listed(&answer, topic, partitions)
+        });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    }
+}
+
+fn list_offsets(topic: &str, partitions: &[i32], at: At) -> ListOffsetsRequest {
+    let timestamp = match at {
+        At::Latest => -1,
+        At::Earliest => -2,
+    };
+    let partitions = partitions.iter().map(|&partition| {
+        ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(timestamp)
+    });
+    let topic = ListOffsetsTopic::default()
+        .with_name(StrBytes::from_string(topic.to_owned()).into())
+        .with_partitions(partitions.collect());
+    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_isolation_level(0).with_topics(vec![topic])
+}
+
+fn listed(
+    answer: &Answer<kafka_protocol::messages::ListOffsetsResponse>,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, Offset>, WireError> {
+    let mut offsets = BTreeMap::new();
+    for p in answer.response.topics.iter().filter(|t| t.name.as_str() == topic).flat_map(|t| &t.partitions) {
+        answer.check(p.error_code, || format!("{topic}-{}", p.partition_index))?;
+        offsets.insert(p.partition_index, Offset(p.offset));
+    }
+    match partitions.iter().find(|p| !offsets.contains_key(p)) {
+        Some(missing) => Err(answer.lacks(format_args!("partition {topic}-{missing}"))),
+        None => Ok(offsets),
+    }
+}

@@ -1,10 +1,10 @@
 //! The command line: what was typed ([`args`]), where else a setting may come from ([`layers`]), and what it means.
 
-pub mod args;
-pub mod commands;
-pub mod layers;
-pub mod logging;
-pub mod report;
+pub(crate) mod args;
+pub(crate) mod commands;
+pub(crate) mod layers;
+pub(crate) mod logging;
+pub(crate) mod report;
 
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
@@ -21,18 +21,18 @@ use self::{
 
 /// How the summary is told (`--summary`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SummaryFormat {
+pub(crate) enum SummaryFormat {
     Text,
     Json,
 }
 
 /// What `longshore run` is to do, checked.
 #[derive(Debug)]
-pub struct Run {
-    pub config: Config,
-    pub task_time: Duration,
-    pub fail_on_failure: bool,
-    pub summary: SummaryFormat,
+pub(crate) struct Run {
+    pub(crate) config: Config,
+    pub(crate) task_time: Duration,
+    pub(crate) fail_on_failure: bool,
+    pub(crate) summary: SummaryFormat,
 }
 
 /// Takes values from the layers and notes what is wrong with them.
@@ -77,7 +77,7 @@ impl Reading<'_> {
             (Some(named), Some(none)) if named.layer > none.layer => None,
             (Some(named), _) => Some(named.text),
             (None, Some(_)) => None,
-            (None) => Settings::default().reply_topic,
+            (None, None) => Settings::default().reply_topic,
         }
     }
 }
@@ -86,7 +86,7 @@ impl Reading<'_> {
 ///
 /// # Errors
 /// All that is wrong with it.
-pub fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors> {
+pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors> {
     let mut from = Reading { layers, errors: Vec::new() };
     let defaults = Settings::default();
     let text = |value: Option<Value>| value.map(|value| value.text);
@@ -141,7 +141,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 /// Parses `250ms`, `5s`, `1m 30s`, `0`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match text.trim() {
         "0" => Ok(Duration::ZERO),
         text => humantime::parse_duration(text).map_err(|_| "not a duration, such as 250ms, 5s or 2m".to_owned()),
@@ -244,7 +244,9 @@ mod tests {
     fn the_old_services_environment_is_enough() {
         let run = read_with(&[], &OLD, &[]).unwrap();
         let shown = format!("{:?}", run.config);
-        for part in [r#"brokers: ["k:9092"]"#, r#"group: "g""#, r#"topic: "t""#, "Scenario-Execute-Response", "workers: 32"] {
+        for part in
+            [r#"host: "k", port: 9092"#, r#"group: "g""#, r#"topic: "t""#, "Scenario-Execute-Response", "workers: 32"]
+        {
             assert!(shown.contains(part), "{shown} lacks {part}");
         }
         assert_eq!(run.task_time, Duration::from_secs(5));
@@ -258,7 +260,7 @@ mod tests {
         };
         let file = [("LONGSHORE_WORKERS", "3"), ("LONGSHORE_BROKERS", "file")];
         assert!(shown(&[], &[], &file).contains("workers: 3,"));
-        assert!(shown(&[], &[], &file).contains(r#"["k:9092"]"#), "KAFKA_SERVER of the environment is nearer");
+        assert!(shown(&[], &[], &file).contains(r#"host: "k""#), "KAFKA_SERVER of the environment is nearer");
         assert!(shown(&[], &[("LONGSHORE_WORKERS", "4")], &file).contains("workers: 4,"));
         assert!(shown(&["--workers", "5"], &[("LONGSHORE_WORKERS", "4")], &file).contains("workers: 5,"));
     }

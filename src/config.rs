@@ -5,13 +5,12 @@ use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use crate::{
     fate::{OnFailure, Policy},
+    kafka::wire::{AddressError, HostPort},
     task::Format,
 };
 
 /// The reply topic unless another is named: that of the service Longshore comes from.
 pub const DEFAULT_REPLY_TOPIC: &str = "Scenario-Execute-Response";
-/// The port of a broker that is named without one.
-pub const DEFAULT_PORT: u16 = 9092;
 /// The most workers: each is a thread.
 pub const MAX_WORKERS: usize = 10_000;
 /// Records in flight, unless said otherwise: this many, or twice the workers where that is more.
@@ -105,8 +104,8 @@ impl Default for Settings {
 /// What a run goes by, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `HOST:PORT`, at least one.
-    pub(crate) brokers: Vec<String>,
+    /// At least one.
+    pub(crate) brokers: Vec<HostPort>,
     pub(crate) group: String,
     pub(crate) topic: String,
     pub(crate) reply_topic: Option<String>,
@@ -223,40 +222,22 @@ impl Settings {
     }
 }
 
-fn check_brokers(brokers: &[String], errors: &mut Vec<String>) -> Vec<String> {
+fn check_brokers(brokers: &[String], errors: &mut Vec<String>) -> Vec<HostPort> {
     let named: Vec<_> = brokers.iter().map(|broker| broker.trim()).filter(|broker| !broker.is_empty()).collect();
     if named.is_empty() {
         errors.push("--brokers (KAFKA_SERVER) is required".to_owned());
     }
     named
         .into_iter()
-        .filter_map(|broker| with_port(broker).map_err(|wrong| errors.push(format!("--brokers {wrong}"))).ok())
+        .filter_map(|broker| address(broker).map_err(|wrong| errors.push(format!("--brokers {wrong}"))).ok())
         .collect()
 }
 
-/// Completes a broker's address with the default port.
-fn with_port(broker: &str) -> Result<String, String> {
-    if let Some((scheme, _)) = broker.split_once("://") {
-        return Err(format!("'{broker}' is not HOST:PORT: leave {scheme}:// off"));
+fn address(broker: &str) -> Result<HostPort, String> {
+    match broker.split_once("://") {
+        Some((scheme, _)) => Err(format!("'{broker}' is not HOST:PORT: leave {scheme}:// off")),
+        None => broker.parse().map_err(|error: AddressError| error.to_string()),
     }
-    let (host, port) = match broker.rsplit_once(':') {
-        // A colon inside brackets, or one of many without them, belongs to an IPv6 address.
-        Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
-            return Err(format!("'{broker}' looks like an IPv6 address: write [{broker}]:{DEFAULT_PORT}"));
-        }
-        Some((_, port)) if port.ends_with(']') => (broker, None),
-        Some((host, port)) => (host, Some(port)),
-        None => (broker, None),
-    };
-    let port = match port.map(str::parse) {
-        None => DEFAULT_PORT,
-        Some(Ok(port @ 1..)) => port,
-        Some(_) => return Err(format!("'{broker}' has no valid port: HOST:PORT, with a port of 1 to 65535")),
-    };
-    if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
-        return Err(format!("'{broker}' is not HOST:PORT"));
-    }
-    Ok(format!("{host}:{port}"))
 }
 
 /// Kafka's own rule for names of topics.
@@ -331,27 +312,12 @@ mod tests {
         assert!(dead.check().is_ok());
     }
 
-    #[track_caller]
-    fn check_broker(broker: &str, expected: Result<&str, &str>) {
-        match (with_port(broker), expected) {
-            (Ok(address), Ok(expected)) => assert_eq!(address, expected),
-            (Err(error), Err(expected)) => assert!(error.contains(expected), "{error:?} does not say {expected:?}"),
-            (got, expected) => panic!("{broker:?}: got {got:?}, expected {expected:?}"),
-        }
-    }
-
     #[test]
-    fn brokers() {
-        check_broker("kafka", Ok("kafka:9092"));
-        check_broker("kafka:29092", Ok("kafka:29092"));
-        check_broker("[::1]", Ok("[::1]:9092"));
-        check_broker("[::1]:1", Ok("[::1]:1"));
-        check_broker("::1", Err("write [::1]:9092"));
-        check_broker("kafka:", Err("no valid port"));
-        check_broker("kafka:0", Err("no valid port"));
-        check_broker("kafka:99999", Err("no valid port"));
-        check_broker(":9092", Err("not HOST:PORT"));
-        check_broker("PLAINTEXT://kafka:9092", Err("leave PLAINTEXT:// off"));
+    fn brokers_are_addresses_not_urls() {
+        let brokers = |list: &[&str]| Settings { brokers: list.iter().map(|b| (*b).to_owned()).collect(), ..good() };
+        let config = brokers(&["kafka", " other:1 ", ""]).check().unwrap();
+        assert_eq!(config.brokers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["kafka:9092", "other:1"]);
+        check_errors(brokers(&["PLAINTEXT://kafka:9092", "kafka:x"]), &["leave PLAINTEXT:// off", "has no port"]);
     }
 
     #[test]

@@ -83,6 +83,16 @@ pub enum RunError {
         /// What is wrong, and what to do about it.
         reason: String,
     },
+    /// `--assign` names a partition that the topic does not have.
+    #[error("--assign names partition {partition}, but topic {topic} has {partitions}, counted from 0")]
+    NoSuchPartition {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// How many there are.
+        partitions: usize,
+    },
     /// Kafka could not be reached in time, or refuses.
     #[error("{reason}")]
     Unavailable {
@@ -135,6 +145,7 @@ impl RunError {
             | Self::TopicGone { .. }
             | Self::OffsetsDamaged { .. }
             | Self::NoOffset { .. } => exit::DATA_GONE,
+            Self::NoSuchPartition { .. } => exit::USAGE,
             Self::Unavailable { .. } | Self::NotAlone { .. } | Self::NothingWritable { .. } => exit::UNAVAILABLE,
             Self::MessageFailed { .. } => exit::MESSAGE_FAILED,
             Self::Fault { .. } => exit::SOFTWARE,

@@ -52,7 +52,7 @@ impl Default for Deadlines {
 }
 
 /// An error with its causes, in one line: for those errors of the crate that carry their reason as text.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

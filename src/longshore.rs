@@ -123,7 +123,7 @@ impl Longshore {
             policy: self.config.policy,
             group: self.config.group.as_str().into(),
         };
-        let scheduler = Scheduler::new(rules, begun);
+        let mut scheduler = Scheduler::new(rules, begun);
         let ready = tokio::select! {
             ready = startup::begin(&self.config) => Some(ready?),
             () = self.watch.asked() => None,

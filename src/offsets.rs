@@ -6,8 +6,11 @@ mod memory;
 
 use std::{collections::BTreeMap, future::Future};
 
-pub use self::{file::FileOffsets, memory::MemoryOffsets};
-use crate::record::{LeaderEpoch, Offset, TopicId};
+pub use self::{
+    file::{FileOffsets, OpenError},
+    memory::MemoryOffsets,
+};
+use crate::record::{LeaderEpoch, Offset};
 
 /// What is kept for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,19 +38,7 @@ pub enum StoreError {
         /// What is kept now; `None` if nothing is.
         theirs: Option<Offset>,
     },
-    /// What is kept cannot be read: to go on from anywhere would be a guess.
-    #[error("{reason}")]
-    Damaged {
-        /// What is wrong and what to do about it.
-        reason: String,
-    },
-    /// What is kept is of another topic of the same name.
-    #[error("the offsets that are kept are of a topic with the id {was}")]
-    OtherTopic {
-        /// That topic's id.
-        was: TopicId,
-    },
-    /// Never to be had this way: not authorised, a file of another group, a group of another kind.
+    /// Never to be had this way: not authorised, a group of another kind.
     #[error("{reason}")]
     Refused {
         /// What is wrong and what to do about it.

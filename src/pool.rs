@@ -140,7 +140,8 @@ impl Pool {
             let _ = self.crew.start_thread();
         }
         let job = Job { load: Arc::clone(&load), crew: Arc::clone(&self.crew), ended: Some(sender) };
-        self.queue.try_send(job).ok().expect("the queue holds as many as there are workers");
+        let queued = self.queue.try_send(job);
+        assert!(queued.is_ok(), "the queue holds as many as there are workers");
         Running { assignment, load, ended, watched }
     }
 }

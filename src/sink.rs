@@ -93,9 +93,10 @@ struct Parcel {
 pub(crate) struct Sink {
     partitions: Vec<mpsc::Sender<Parcel>>,
     collected: Vec<Parcel>,
-    partition_of: fn(&[u8], usize) -> usize,
+    partition_of: fn(&[u8], i32) -> i32,
+    count: i32,
     /// Where records without a key go, for now.
-    keyless: usize,
+    keyless: i32,
     loops: JoinSet<()>,
 }
 
@@ -104,33 +105,33 @@ impl Sink {
     /// told of at any time.
     pub(crate) fn start<W: PartitionWriter>(
         topic: &Arc<str>,
-        partitions: usize,
+        partitions: i32,
         max_in_flight: usize,
-        partition_of: fn(&[u8], usize) -> usize,
+        partition_of: fn(&[u8], i32) -> i32,
         mut writer: impl FnMut() -> W,
         written: &mpsc::Sender<Vec<Written>>,
     ) -> Self {
         let mut loops = JoinSet::new();
-        let partitions: Vec<_> = (0..partitions)
+        let count = partitions;
+        let partitions: Vec<_> = (0..count)
             .map(|partition| {
                 let (sender, incoming) = mpsc::channel(max_in_flight);
-                let partition = i32::try_from(partition).expect("Kafka counts partitions in 31 bits");
                 let (writer, written) = (writer(), written.clone());
                 loops.spawn(WriteLoop { topic: Arc::clone(topic), partition, writer, incoming, written }.run());
                 sender
             })
             .collect();
         let collected = partitions.iter().map(|_| Parcel::default()).collect();
-        Self { partitions, collected, partition_of, keyless: 0, loops }
+        Self { partitions, collected, partition_of, count, keyless: 0, loops }
     }
 
     /// Takes a record on, to be sent with the next [`flush`](Self::flush).
     pub(crate) fn push(&mut self, write: Write) {
         let partition = match &write.record.key {
-            Some(key) => (self.partition_of)(key, self.partitions.len()),
+            Some(key) => (self.partition_of)(key, self.count),
             None => self.keyless,
         };
-        let parcel = &mut self.collected[partition];
+        let parcel = &mut self.collected[partition as usize];
         parcel.tickets.push(write.ticket);
         parcel.records.push(write.record);
     }
@@ -144,7 +145,7 @@ impl Sink {
                 let _ = partition.try_send(std::mem::take(parcel));
             }
         }
-        self.keyless = (self.keyless + 1) % self.partitions.len();
+        self.keyless = (self.keyless + 1) % self.count;
     }
 
     /// Waits until a loop is lost to a panic.

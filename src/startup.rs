@@ -18,9 +18,10 @@ use crate::{
         Deadlines,
         offsets::KafkaOffsets,
         wire::{At, Cluster, GroupView, TopicView, WireError},
+        with_causes,
     },
-    offsets::{Committed, FileOffsets, MemoryOffsets, OffsetStore, StoreError},
-    record::{AssignmentId, Offset, TopicId, TopicPartition},
+    offsets::{Committed, FileOffsets, MemoryOffsets, OffsetStore, OpenError, StoreError},
+    record::{AssignmentId, LeaderEpoch, Offset, TopicId, TopicPartition},
     scheduler::Assignment,
     source::out_of_range,
 };
@@ -53,7 +54,21 @@ enum Trouble {
     Final(RunError),
 }
 
-impl From_<WireError> for Trouble {}
+impl std::convert::From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        let reason = with_causes(&error);
+        if error.may_pass() { Self::Passing(reason) } else { Self::Final(RunError::Unavailable { reason }) }
+    }
+}
+
+impl std::convert::From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { reason } => Self::Passing(reason),
+            error => Self::Final(RunError::Unavailable { reason: error.to_string() }),
+        }
+    }
+}
 
 /// Gets everything ready, for as long as `--startup-timeout` allows.
 pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
@@ -67,7 +82,7 @@ pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
             Ok(Ok(ready)) => return Ok(ready),
             Ok(Err(Trouble::Final(error))) => return Err(error),
             Ok(Err(Trouble::Passing(reason))) => reason,
-            Err(_) => format!("no answer from {}", list(&config.brokers)),
+            Err(_) => format!("no answer from {}", config.brokers[0]),
         };
         let (wait, say) = backoff.fail();
         if Instant::now() + wait >= until {
@@ -79,5 +94,212 @@ pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
             tracing::info!("waiting: {reason}");
         }
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// One try, from the first question to the last.
+async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
+    if config.offsets == Offsets::Kafka {
+        refuse_live_group(&cluster.group(&config.group).await?, &config.group)?;
+    }
+    let view = cluster.topic(&config.topic).await?;
+    let view = view.ok_or_else(|| Trouble::Passing(format!("there is no topic {} yet", config.topic)))?;
+    let topic: Arc<str> = config.topic.as_str().into();
+    let partitions = choose(config, &view)?;
+    let replies = prepare(cluster, config.reply_topic.as_deref()).await?;
+    let dead_letters = prepare(cluster, config.dead_letter_topic.as_deref()).await?;
+    let mut store = Store::open(config, cluster, view.id)?;
+    let begins = Begins {
+        committed: store.load(&partitions).await?,
+        earliest: cluster.offsets(&topic, &partitions, At::Earliest).await?,
+        latest: cluster.offsets(&topic, &partitions, At::Latest).await?,
+        from: config.from,
+        until_end: config.until_end,
+    };
+    let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(&topic), *partition)));
+    let assignments = begins.assign(sources, &view, &config.group).map_err(Trouble::Final)?;
+    tell(config, &assignments, &begins.latest);
+    Ok(Ready { cluster: cluster.clone(), topic, id: view.id, store, assignments, replies, dead_letters })
+}
+
+/// Fixed partitions and a group that deals them out would work against each other.
+fn refuse_live_group(view: &GroupView, group: &str) -> Result<(), Trouble> {
+    if !view.is_live() {
+        return Ok(());
+    }
+    let members: Vec<_> =
+        view.members.iter().map(|m| format!("{} ({}) at {}", m.member_id, m.client_id, m.host)).collect();
+    let members = if members.is_empty() { "they are just joining".to_owned() } else { members.join(", ") };
+    let reason = format!(
+        "group {group} has live members: {members}. Partitions are fixed here, so both would work on the same messages: \
+         stop them, or name another group"
+    );
+    Err(Trouble::Final(RunError::NotAlone { reason }))
+}
+
+fn choose(config: &Config, view: &TopicView) -> Result<Vec<i32>, Trouble> {
+    let there: Vec<_> = view.partitions.iter().map(|view| view.partition).collect();
+    match &config.assign {
+        Assign::All => Ok(there),
+        Assign::Partitions(wanted) => match wanted.iter().find(|partition| !there.contains(partition)) {
+            None => Ok(wanted.iter().copied().collect()),
+            Some(partition) => Err(Trouble::Final(RunError::NoSuchPartition {
+                topic: config.topic.clone(),
+                partition: *partition,
+                partitions: there.len(),
+            })),
+        },
+    }
+}
+
+/// Makes sure that a topic to be written to is there.
+async fn prepare(cluster: &Cluster, topic: Option<&str>) -> Result<Option<Written>, Trouble> {
+    let Some(topic) = topic else { return Ok(None) };
+    let view = match cluster.topic(topic).await? {
+        Some(view) => view,
+        None => {
+            let view = cluster.create_topic(topic, None).await?;
+            tracing::info!(topic, partitions = view.partitions.len(), "topic created");
+            view
+        }
+    };
+    let partitions = i32::try_from(view.partitions.len()).expect("Kafka counts partitions in 31 bits");
+    Ok(Some(Written { topic: topic.into(), partitions }))
+}
+
+/// What has to be known to say where each partition begins.
+struct Begins {
+    committed: BTreeMap<i32, Committed>,
+    earliest: BTreeMap<i32, Offset>,
+    latest: BTreeMap<i32, Offset>,
+    from: From,
+    until_end: bool,
+}
+
+impl Begins {
+    fn assign(
+        &self,
+        sources: impl Iterator<Item = Arc<TopicPartition>>,
+        view: &TopicView,
+        group: &str,
+    ) -> Result<Vec<Assignment>, RunError> {
+        let mut assignments = Vec::new();
+        let mut missing = Vec::new();
+        for (number, source) in sources.enumerate() {
+            let partition = source.partition;
+            let Some(start) = self.start(&source)? else {
+                missing.push((*source).clone());
+                continue;
+            };
+            assignments.push(Assignment {
+                id: AssignmentId(number as u64),
+                leader_epoch: view.partition(partition).map_or(LeaderEpoch::UNKNOWN, |view| view.epoch),
+                start,
+                committed: self.committed.get(&partition).map(|committed| committed.offset),
+                end: self.until_end.then(|| self.latest[&partition]),
+                source,
+            });
+        }
+        if missing.is_empty() {
+            Ok(assignments)
+        } else {
+            Err(RunError::NoOffset { group: group.to_owned(), partitions: missing })
+        }
+    }
+
+    /// Where a partition begins; `None` if there is no offset for it and `--from stop` was said.
+    fn start(&self, source: &Arc<TopicPartition>) -> Result<Option<Offset>, RunError> {
+        let (earliest, latest) = (self.earliest[&source.partition], self.latest[&source.partition]);
+        if let Some(Committed { offset, .. }) = self.committed.get(&source.partition) {
+            return if (earliest..=latest).contains(offset) {
+                Ok(Some(*offset))
+            } else {
+                Err(out_of_range(Arc::clone(source), *offset, earliest, latest))
+            };
+        }
+        match self.from {
+            From::Stop => Ok(None),
+            // Beside others that have one, a partition without an offset is new, or its offset has expired: it may hold
+            // messages that nobody has seen.
+            From::Latest if self.committed.is_empty() => Ok(Some(latest)),
+            From::Latest => {
+                tracing::warn!(partition = %source, "no committed offset, but others have one: beginning at the earliest");
+                Ok(Some(earliest))
+            }
+            From::Earliest => Ok(Some(earliest)),
+        }
+    }
+}
+
+fn tell(config: &Config, assignments: &[Assignment], latest: &BTreeMap<i32, Offset>) {
+    let lag: i64 = assignments.iter().map(|a| latest[&a.source.partition].0 - a.start.0).sum();
+    let new = assignments.iter().filter(|assignment| assignment.committed.is_none()).count();
+    tracing::info!(
+        topic = config.topic,
+        group = config.group,
+        partitions = assignments.len(),
+        without_offset = new,
+        lag,
+        workers = config.workers,
+        "working off"
+    );
+}
+
+/// The offset store that was asked for.
+pub(crate) enum Store {
+    Kafka(KafkaOffsets),
+    File(FileOffsets),
+    Memory(MemoryOffsets),
+}
+
+impl Store {
+    fn open(config: &Config, cluster: &Cluster, id: TopicId) -> Result<Self, Trouble> {
+        Ok(match &config.offsets {
+            Offsets::Kafka => Self::Kafka(KafkaOffsets::new(cluster.clone(), &*config.group, &*config.topic)),
+            Offsets::Memory => Self::Memory(MemoryOffsets::default()),
+            Offsets::File(path) => {
+                Self::File(FileOffsets::open(path, &config.group, &config.topic, id).map_err(|error| {
+                    let reason = with_causes(&error);
+                    Trouble::Final(match error {
+                        OpenError::OtherTopic { was, .. } => {
+                            RunError::Recreated { topic: config.topic.as_str().into(), was, now: id }
+                        }
+                        OpenError::Damaged { .. } => RunError::OffsetsDamaged { reason },
+                        _ => RunError::Unavailable { reason },
+                    })
+                })?)
+            }
+        })
+    }
+}
+
+impl OffsetStore for Store {
+    async fn load(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
+        match self {
+            Self::Kafka(store) => store.load(partitions).await,
+            Self::File(store) => store.load(partitions).await,
+            Self::Memory(store) => store.load(partitions).await,
+        }
+    }
+
+    async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
+        match self {
+            Self::Kafka(store) => store.commit(commits).await,
+            Self::File(store) => store.commit(commits).await,
+            Self::Memory(store) => store.commit(commits).await,
+        }
+    }
+}
+
+/// Asks Kafka which log there is under the topic's name.
+pub(crate) struct TopicWatch {
+    pub(crate) cluster: Cluster,
+    pub(crate) topic: Arc<str>,
+}
+
+impl Log for TopicWatch {
+    async fn identity(&mut self) -> Result<Option<TopicId>, String> {
+        let view = self.cluster.topic(&self.topic).await.map_err(|error| with_causes(&error))?;
+        Ok(view.map(|view| view.id))
     }
 }

@@ -7,13 +7,13 @@ use super::layers::{environment_name, older_name};
 /// Run a slow, blocking task for every message of a Kafka topic, many at once, and lose none.
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, arg_required_else_help = true, max_term_width = 120)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Work off a topic
     Run(Box<RunArgs>),
     /// Show it with nothing installed: in-memory broker, messages, consumer, result
@@ -38,129 +38,129 @@ Exit codes:
 
 #[derive(Debug, ClapArgs, Default)]
 #[command(after_help = EXAMPLE)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Bootstrap brokers; without a port, 9092 is meant
     #[arg(short, long, value_name = "HOST:PORT,...", help_heading = "Kafka")]
-    pub brokers: Option<String>,
+    pub(crate) brokers: Option<String>,
     /// Consumer group: where progress is kept, as standard tools see it
     #[arg(short, long, value_name = "ID", help_heading = "Kafka")]
-    pub group: Option<String>,
+    pub(crate) group: Option<String>,
     /// Topic to work off
     #[arg(short, long, value_name = "NAME", help_heading = "Kafka")]
-    pub topic: Option<String>,
+    pub(crate) topic: Option<String>,
     /// Partitions to work off: all, or some, such as 0,2,5-7 [default: all]
     #[arg(long, value_name = "all|LIST", help_heading = "Kafka")]
-    pub assign: Option<String>,
+    pub(crate) assign: Option<String>,
     /// How long to wait at the start for brokers and topic to be there [default: 60s]
     #[arg(long, value_name = "DURATION", help_heading = "Kafka")]
-    pub startup_timeout: Option<String>,
+    pub(crate) startup_timeout: Option<String>,
 
     /// Topic for answers [default: Scenario-Execute-Response]
     #[arg(long, value_name = "NAME", help_heading = "Answers and failures")]
-    pub reply_topic: Option<String>,
+    pub(crate) reply_topic: Option<String>,
     /// Write no answers
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Answers and failures")]
-    pub no_reply: Option<String>,
+    pub(crate) no_reply: Option<String>,
     /// Topic for malformed and failed messages [default: none]
     #[arg(long, value_name = "NAME", help_heading = "Answers and failures")]
-    pub dead_letter_topic: Option<String>,
+    pub(crate) dead_letter_topic: Option<String>,
     /// What becomes of a failed message that nobody is told of: stop or drop
     /// [must be said with --no-reply and no dead letter topic]
     #[arg(long, value_name = "stop|drop", help_heading = "Answers and failures")]
-    pub on_failure: Option<String>,
+    pub(crate) on_failure: Option<String>,
     /// Exit with 1 if any message failed or was malformed
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Answers and failures")]
-    pub fail_on_failure: Option<String>,
+    pub(crate) fail_on_failure: Option<String>,
 
     /// What to do for each message: sleep, the simulated long task [default: sleep]
     #[arg(long, value_name = "KIND", help_heading = "Task")]
-    pub task: Option<String>,
+    pub(crate) task: Option<String>,
     /// How long the simulated task takes: 250ms, 5s, 0 [default: 5s]
     #[arg(long, value_name = "DURATION", help_heading = "Task")]
-    pub task_time: Option<String>,
+    pub(crate) task_time: Option<String>,
     /// Threads of the pool, which is tasks at once [default: 32]
     #[arg(long, value_name = "N", help_heading = "Task")]
-    pub workers: Option<String>,
+    pub(crate) workers: Option<String>,
     /// What a well-formed message is: json, utf8 or bytes [default: json]
     #[arg(long, value_name = "FORMAT", help_heading = "Task")]
-    pub format: Option<String>,
+    pub(crate) format: Option<String>,
 
     /// Where to begin when the group has no offset: earliest, latest or stop [default: earliest]
     #[arg(long, value_name = "WHERE", help_heading = "Progress")]
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
     /// Work off what was there at the start, then drain and exit 0
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Progress")]
-    pub until_end: Option<String>,
+    pub(crate) until_end: Option<String>,
     /// Where offsets are kept: kafka, file:PATH or memory [default: kafka]
     #[arg(long, value_name = "STORE", help_heading = "Progress")]
-    pub offsets: Option<String>,
+    pub(crate) offsets: Option<String>,
     /// Commit at most this often [default: 1s]
     #[arg(long, value_name = "DURATION", help_heading = "Progress")]
-    pub commit_interval: Option<String>,
+    pub(crate) commit_interval: Option<String>,
     /// How long running tasks may finish after SIGTERM or Ctrl-C [default: 25s]
     #[arg(long, value_name = "DURATION", help_heading = "Progress")]
-    pub grace: Option<String>,
+    pub(crate) grace: Option<String>,
 
     /// Records held at once, waiting or running; beyond them fetching pauses [default: 16384, or twice the workers]
     #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub max_in_flight: Option<String>,
+    pub(crate) max_in_flight: Option<String>,
     /// Bytes held at once; beyond them fetching pauses [default: 64MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
-    pub max_in_flight_bytes: Option<String>,
+    pub(crate) max_in_flight_bytes: Option<String>,
 
     /// What to log: error, warn, info, debug, trace, or targets such as info,rskafka=debug [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = "Telling")]
-    pub log_level: Option<String>,
+    pub(crate) log_level: Option<String>,
     /// How to log, on standard error: text or json [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Telling")]
-    pub log_format: Option<String>,
+    pub(crate) log_format: Option<String>,
     /// How to tell at the end what was done, on standard output: text, or json (one line) [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Telling")]
-    pub summary: Option<String>,
+    pub(crate) summary: Option<String>,
     /// File with settings, in place of .env
     #[arg(long, value_name = "PATH", help_heading = "Telling")]
-    pub env_file: Option<String>,
+    pub(crate) env_file: Option<String>,
 }
 
 #[cfg(feature = "broker")]
 #[derive(Debug, ClapArgs)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// How many messages; every 25th is malformed, every 40th fails
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub messages: u32,
+    pub(crate) messages: u32,
     /// How long the task of each takes
     #[arg(long, value_name = "DURATION", default_value = "250ms")]
-    pub task_time: String,
+    pub(crate) task_time: String,
     /// Threads of the pool, which is tasks at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub workers: u32,
+    pub(crate) workers: u32,
 }
 
 #[cfg(feature = "broker")]
 #[derive(Debug, ClapArgs)]
-pub struct BrokerArgs {
+pub(crate) struct BrokerArgs {
     /// Port on 127.0.0.1; 0 lets the system pick one
     #[arg(long, value_name = "PORT", default_value_t = 9092)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// Create a topic: NAME, or NAME:PARTITIONS; may be repeated
     #[arg(long, value_name = "NAME[:N]")]
-    pub topic: Vec<String>,
+    pub(crate) topic: Vec<String>,
     /// Partitions of a topic that is created without a number
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]
-    pub partitions: i32,
+    pub(crate) partitions: i32,
     /// Create a topic when somebody asks for it
     #[arg(long)]
-    pub auto_create: bool,
+    pub(crate) auto_create: bool,
     /// Most bytes of messages to hold; beyond them, nothing more is taken
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    pub max_bytes: String,
+    pub(crate) max_bytes: String,
 }
 
 /// Parses the command line. Its help names each flag's name in the environment.
 ///
 /// # Errors
 /// What clap says, which is also how `--help` and `--version` are told.
-pub fn parse(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
+pub(crate) fn parse(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
     let command = Args::command().mut_subcommand("run", |run| {
         run.mut_args(|arg| {
             let Some(flag) = arg.get_long().filter(|flag| *flag != "help") else { return arg };

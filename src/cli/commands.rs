@@ -8,15 +8,15 @@ mod run;
 
 use std::io::Write;
 
+pub(crate) use self::run::run;
 #[cfg(feature = "broker")]
-pub use self::{broker::broker, demo::demo};
-pub use self::run::run;
+pub(crate) use self::{broker::broker, demo::demo};
 use longshore::Drain;
 use longshore::error::exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Says what is wrong with the configuration, all of it.
-fn refuse(errors: &[String]) -> u8 {
+fn refuse(errors: &[String], help: &str) -> u8 {
     let mut err = std::io::stderr().lock();
     let many = if errors.len() == 1 { "error" } else { "errors" };
     // Where standard error is gone, there is nobody to tell.
@@ -24,7 +24,7 @@ fn refuse(errors: &[String]) -> u8 {
     for error in errors {
         let _ = writeln!(err, "  - {error}");
     }
-    let _ = writeln!(err, "See 'longshore run --help'.");
+    let _ = writeln!(err, "See '{help}'.");
     exit::USAGE
 }
 

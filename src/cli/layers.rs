@@ -7,7 +7,7 @@ use std::{
 
 /// Nearer layers come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Layer {
+pub(crate) enum Layer {
     Typed,
     Environment,
     File,
@@ -15,22 +15,22 @@ pub enum Layer {
 
 /// A setting that was given somewhere.
 #[derive(Debug, Clone)]
-pub struct Value {
-    pub text: String,
-    pub layer: Layer,
+pub(crate) struct Value {
+    pub(crate) text: String,
+    pub(crate) layer: Layer,
     given_as: String,
 }
 
 impl Value {
     /// How whoever gave it wrote its name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.given_as
     }
 }
 
 /// The environment and the `.env` file.
 #[derive(Debug, Default)]
-pub struct Layers {
+pub(crate) struct Layers {
     environment: HashMap<String, String>,
     file: HashMap<String, String>,
 }
@@ -41,7 +41,7 @@ impl Layers {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn load(env_file: Option<&String>) -> Result<Self, String> {
+    pub(crate) fn load(env_file: Option<&String>) -> Result<Self, String> {
         let environment: HashMap<_, _> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -52,14 +52,14 @@ impl Layers {
     }
 
     #[cfg(test)]
-    pub fn of(environment: &[(&str, &str)], file: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(environment: &[(&str, &str)], file: &[(&str, &str)]) -> Self {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         Self { environment: map(environment), file: map(file) }
     }
 
     /// The value of `--flag`, from the nearest layer that has one. In the environment and the file it goes by
     /// `LONGSHORE_FLAG`, or else by its [older name](older_name). An empty variable counts as not set.
-    pub fn value(&self, typed: Option<&String>, flag: &str) -> Option<Value> {
+    pub(crate) fn value(&self, typed: Option<&String>, flag: &str) -> Option<Value> {
         if let Some(text) = typed {
             return Some(Value { text: text.clone(), layer: Layer::Typed, given_as: format!("--{flag}") });
         }
@@ -86,12 +86,12 @@ const OLDER_NAMES: [(&str, &str); 6] = [
 ];
 
 /// The name by which a flag's variable was known before.
-pub fn older_name(flag: &str) -> Option<&'static str> {
+pub(crate) fn older_name(flag: &str) -> Option<&'static str> {
     OLDER_NAMES.iter().find(|(known, _)| *known == flag).map(|(_, older)| *older)
 }
 
 /// The name of a flag in the environment: `--task-time` is `LONGSHORE_TASK_TIME`.
-pub fn environment_name(flag: &str) -> String {
+pub(crate) fn environment_name(flag: &str) -> String {
     format!("LONGSHORE_{}", flag.replace('-', "_").to_ascii_uppercase())
 }
 

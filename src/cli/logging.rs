@@ -10,14 +10,14 @@ use super::{args::RunArgs, layers::Layers};
 
 /// How the log is written (`--log-format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
 /// What is logged, and how.
 #[derive(Debug)]
-pub struct Logging {
+pub(crate) struct Logging {
     targets: Targets,
     format: LogFormat,
 }
@@ -33,7 +33,7 @@ impl Logging {
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub fn read(args: &RunArgs, layers: &Layers) -> Result<Self, Vec<String>> {
+    pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();
         let mut logging = Self::default();
         if let Some(level) = layers.value(args.log_level.as_ref(), "log-level") {
@@ -53,12 +53,13 @@ impl Logging {
     }
 
     /// Starts to log.
-    pub fn start(self) {
+    pub(crate) fn start(self) {
         let registry = tracing_subscriber::registry().with(self.targets);
         let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         match self.format {
             LogFormat::Text => {
-                let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+                let colours =
+                    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
                 registry.with(layer.with_ansi(colours).with_target(false)).init();
             }
             LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),

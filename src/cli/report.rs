@@ -10,7 +10,7 @@ use super::SummaryFormat;
 ///
 /// # Errors
 /// If `out` cannot be written to.
-pub fn write(out: &mut impl Write, summary: &Summary, format: SummaryFormat) -> io::Result<()> {
+pub(crate) fn write(out: &mut impl Write, summary: &Summary, format: SummaryFormat) -> io::Result<()> {
     match format {
         SummaryFormat::Json => {
             serde_json::to_writer(&mut *out, summary)?;
@@ -21,13 +21,15 @@ pub fn write(out: &mut impl Write, summary: &Summary, format: SummaryFormat) -> 
 }
 
 fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    let Summary { received, succeeded, failed, malformed, replied, failure_replies, dead_lettered, dropped, .. } = summary;
+    let Summary { received, succeeded, failed, malformed, replied, failure_replies, dead_lettered, dropped, .. } =
+        summary;
     writeln!(out, "messages   {received} received: {succeeded} succeeded, {failed} failed, {malformed} malformed")?;
     writeln!(
         out,
         "answers    {replied} of success, {failure_replies} of failure; {dead_lettered} dead letters, {dropped} dropped"
     )?;
-    let committed: Vec<_> = summary.committed.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+    let committed: Vec<_> =
+        summary.committed.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
     writeln!(out, "committed  {}", if committed.is_empty() { "nothing".to_owned() } else { committed.join(" ") })?;
     let seconds = |millis: f64| format!("{:.3} s", millis / 1e3);
     let work = summary.work_ms.map_or_else(|| "no task ran".to_owned(), |work| format!("{} of work", seconds(work)));

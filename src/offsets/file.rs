@@ -20,6 +20,51 @@ use crate::record::{LeaderEpoch, Offset, TopicId};
 
 const MAGIC: &str = "longshore-offsets 1 crc32c=";
 
+/// Why an offset file is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// To go on from anywhere would be a guess.
+    #[error("the offset file {path} is damaged: {why}. Put it right, or delete it to begin where --from says")]
+    Damaged {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Its offsets mean nothing in the topic that has the name now.
+    #[error("the offset file {path} is of a topic with the id {was}")]
+    OtherTopic {
+        /// Which.
+        path: String,
+        /// That topic's id.
+        was: TopicId,
+    },
+    /// Its offsets are somebody else's.
+    #[error("the offset file {path} is of group {group}, topic {topic}: name another file")]
+    OtherGroup {
+        /// Which.
+        path: String,
+        /// Its group.
+        group: String,
+        /// Its topic.
+        topic: String,
+    },
+    /// Another process has it.
+    #[error("the offset file {path} is in use by another process")]
+    InUse {
+        /// Which.
+        path: String,
+    },
+    /// The system says no.
+    #[error("cannot open the offset file {path}")]
+    Io {
+        /// The file that could not be read, created or locked.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
 /// Keeps offsets in a file.
 #[derive(Debug)]
 pub struct FileOffsets {
@@ -50,27 +95,27 @@ impl FileOffsets {
     ///
     /// # Errors
     /// The file is damaged, of another group or topic, or in use by another process.
-    pub fn open(path: &Path, group: &str, topic: &str, id: TopicId) -> Result<Self, StoreError> {
-        let refused = |reason: String| StoreError::Refused { reason };
+    pub fn open(path: &Path, group: &str, topic: &str, id: TopicId) -> Result<Self, OpenError> {
+        let shown = path.display().to_string();
         let lock_path = beside(path, ".lock");
-        let lock = File::create(&lock_path)
-            .map_err(|error| refused(format!("cannot create {}: {error}", lock_path.display())))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(refused(format!("the offset file {} is in use by another process", path.display())));
+        let failed = |source| OpenError::Io { path: lock_path.display().to_string(), source };
+        let lock = File::create(&lock_path).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenError::InUse { path: shown.clone() },
+            TryLockError::Error(source) => failed(source),
+        })?;
+        let ours = Content {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            topic_id: id.to_string(),
+            partitions: [].into(),
+        };
+        let content = match fs::read(path) {
+            Ok(bytes) => {
+                ours.adopt(parse(&bytes).map_err(|why| OpenError::Damaged { path: shown.clone(), why })?, shown)?
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(refused(format!("cannot lock {}: {error}", lock_path.display())));
-            }
-        }
-        let ours =
-            Content { group: group.to_owned(), topic: topic.to_owned(), topic_id: id.to_string(), partitions: [].into() };
-        let content = match fs::read_to_string(path) {
-            Ok(text) => ours.adopt(parse(&text).map_err(|why| damaged(path, &why))?, path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => ours,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged(path, "it is not text")),
-            Err(error) => return Err(refused(format!("cannot read the offset file {}: {error}", path.display()))),
+            Err(source) => return Err(OpenError::Io { path: shown, source }),
         };
         Ok(Self { path: path.to_owned(), content, _lock: lock })
     }
@@ -78,21 +123,17 @@ impl FileOffsets {
 
 impl Content {
     /// Takes over what the file holds, if it is of our group and topic.
-    fn adopt(self, file: Self, path: &Path) -> Result<Self, StoreError> {
+    fn adopt(self, file: Self, path: String) -> Result<Self, OpenError> {
         if (&file.group, &file.topic) != (&self.group, &self.topic) {
-            let reason = format!(
-                "the offset file {} is of group {}, topic {}: name another file",
-                path.display(),
-                file.group,
-                file.topic
-            );
-            return Err(StoreError::Refused { reason });
+            return Err(OpenError::OtherGroup { path, group: file.group, topic: file.topic });
         }
-        if file.topic_id != self.topic_id {
-            let was = file.topic_id.parse().map_err(|_| damaged(path, "its topic id is none"))?;
-            return Err(StoreError::OtherTopic { was: TopicId(was) });
+        if file.topic_id == self.topic_id {
+            return Ok(file);
         }
-        Ok(file)
+        Err(match file.topic_id.parse() {
+            Ok(was) => OpenError::OtherTopic { path, was: TopicId(was) },
+            Err(_) => OpenError::Damaged { path, why: "its topic id is none".to_owned() },
+        })
     }
 }
 
@@ -125,7 +166,8 @@ fn render(content: &Content) -> String {
     format!("{MAGIC}{:08x}\n{body}\n", crc32c::crc32c(body.as_bytes()))
 }
 
-fn parse(text: &str) -> Result<Content, String> {
+fn parse(bytes: &[u8]) -> Result<Content, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
     let (head, body) = text.split_once('\n').ok_or("it has no second line")?;
     let body = body.strip_suffix('\n').ok_or("its last line has no end")?;
     let checksum = head.strip_prefix(MAGIC).ok_or("it does not begin as one")?;
@@ -152,22 +194,13 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn damaged(path: &Path, why: &str) -> StoreError {
-    StoreError::Damaged {
-        reason: format!(
-            "the offset file {} is damaged: {why}. Put it right, or delete it to begin where --from says",
-            path.display()
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const ID: TopicId = TopicId(uuid::Uuid::from_u128(7));
 
-    fn open(path: &Path) -> Result<FileOffsets, StoreError> {
+    fn open(path: &Path) -> Result<FileOffsets, OpenError> {
         FileOffsets::open(path, "g", "t", ID)
     }
 
@@ -191,7 +224,7 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            assert!(matches!(open(&path), Err(StoreError::Damaged { .. })), "cut to {length} bytes");
+            assert!(matches!(open(&path), Err(OpenError::Damaged { .. })), "cut to {length} bytes");
         }
     }
 
@@ -229,7 +262,7 @@ mod tests {
         open(&path).unwrap().commit(&at(5)).await.unwrap();
         let other = TopicId(uuid::Uuid::from_u128(8));
         let error = FileOffsets::open(&path, "g", "t", other).unwrap_err();
-        assert!(matches!(error, StoreError::OtherTopic { was } if was == ID));
+        assert!(matches!(error, OpenError::OtherTopic { was, .. } if was == ID));
         let error = FileOffsets::open(&path, "g", "u", ID).unwrap_err();
         assert!(error.to_string().contains("name another file"), "{error}");
     }

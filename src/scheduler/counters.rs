@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    error::RunError,
+    error::{RunError, exit},
     fate::{Kind, Verdict},
     record::Offset,
 };
@@ -43,7 +43,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new(start: Instant) -> Self {
+    pub(crate) fn new(start: Instant) -> Self {
         Self {
             received: 0,
             succeeded: 0,
@@ -149,6 +149,19 @@ pub struct Summary {
     /// Why the run ended, if not by wish.
     #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,
+}
+
+impl Summary {
+    /// The exit code that tells of it: 0, the [error's](RunError::exit_code), or 75 where the end was
+    /// [forced](Self::forced).
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match &self.error {
+            Some(error) => error.exit_code(),
+            None if self.forced => exit::FORCED,
+            None => exit::OK,
+        }
+    }
 }
 
 fn as_text<S: serde::Serializer>(error: &Option<RunError>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -5,21 +5,23 @@ use longshore::{Longshore, error::exit, task::Sleep};
 use super::{Signals, drain_on_signal, refuse};
 use crate::cli::{self, args::RunArgs, layers::Layers, logging::Logging, report};
 
+const HELP: &str = "longshore run --help";
+
 /// Works off a topic.
 ///
 /// # Errors
 /// What has nothing to do with Kafka or the messages, such as a standard output that is gone.
-pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
+pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
     let layers = match Layers::load(args.env_file.as_ref()) {
         Ok(layers) => layers,
-        Err(error) => return Ok(refuse(&[error])),
+        Err(error) => return Ok(refuse(&[error], HELP)),
     };
     let (run, logging) = match (cli::read(&args, &layers), Logging::read(&args, &layers)) {
         (Ok(run), Ok(logging)) => (run, logging),
         (run, logging) => {
             let mut errors = run.err().map_or_else(Vec::new, |errors| errors.0);
             errors.extend(logging.err().into_iter().flatten());
-            return Ok(refuse(&errors));
+            return Ok(refuse(&errors, HELP));
         }
     };
     logging.start();

@@ -72,6 +72,8 @@ fn targets(text: &str) -> Result<Targets, &'static str> {
     const WRONG: &str = "none of off, error, warn, info, debug, trace, nor targets such as info,rskafka=debug";
     match text.parse::<LevelFilter>() {
         Ok(level) => Ok(Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("longshore", level)),
+        // A word alone would be taken for a target's name.
+        Err(_) if !text.contains('=') => Err(WRONG),
         Err(_) => text.parse().map_err(|_| WRONG),
     }
 }

@@ -95,7 +95,7 @@ fn a_fetch_waits_no_longer_than_it_wants_to() {
 fn a_fetch_that_waits_learns_of_a_moved_leader_and_of_a_deleted_topic() {
     let broker = start_nodes(2);
     for change in [(|broker: &Broker| broker.move_leader("t", 0, NodeId(2)).unwrap()) as fn(&Broker), |broker| {
-        drop(broker.delete_topic("t").unwrap())
+        broker.delete_topic("t").unwrap();
     }] {
         let _ = broker.delete_topic("t");
         broker.create_topic("t", 1).unwrap();

@@ -41,18 +41,22 @@ mod connection;
 mod faults;
 mod groups;
 mod handle;
+mod inject;
 mod log;
 mod producers;
 mod requests;
 mod server;
 mod state;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::fmt;
 
 pub use batch::BatchError;
 pub use groups::Member;
-pub use handle::{Broker, Fault, FaultBuilder, Faults, ReadError};
+pub use handle::{Broker, ReadError};
+pub use inject::{Fault, FaultBuilder, Faults};
 pub use kafka_protocol::{error::ResponseError, messages::ApiKey};
 pub use topics::{AppendError, TopicError};
 

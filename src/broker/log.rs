@@ -189,6 +189,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{super::batch::encode, *};
     use crate::sink::Outgoing;
 
@@ -283,5 +285,73 @@ mod tests {
         assert_eq!(log.end_of_epoch(LeaderEpoch(1)), Some((LeaderEpoch(1), Offset(6))));
         assert_eq!(log.end_of_epoch(LeaderEpoch(2)), None);
         assert_eq!(log.batches().last().unwrap().header.leader_epoch, LeaderEpoch(1));
+    }
+
+    /// What happens to a log, drawn at random.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Append(usize),
+        Gap(u32),
+        Delete(i64),
+        RaiseEpoch,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (1..5_usize).prop_map(Event::Append),
+            1 => (1..5_u32).prop_map(Event::Gap),
+            1 => (0..40_i64).prop_map(Event::Delete),
+            1 => Just(Event::RaiseEpoch),
+        ]
+    }
+
+    proptest! {
+        /// Against a list of offsets, which is all that a log is to its reader.
+        #[test]
+        fn whatever_happened_a_reader_sees_every_record_from_its_offset_on(
+            events in prop::collection::vec(event(), 0..30),
+            from in 0..60_i64,
+            max_bytes in 0..1_000_usize,
+        ) {
+            let (mut log, mut kept, mut start, mut end) = (Log::new(), Vec::new(), 0, 0);
+            for event in events {
+                match event {
+                    Event::Append(count) => {
+                        prop_assert_eq!(log.append(&batch(&vec!["v"; count], 0)), Offset(end));
+                        kept.extend(end..end + count as i64);
+                        end += count as i64;
+                    }
+                    Event::Gap(count) => {
+                        log.leave_gap(count);
+                        end += i64::from(count);
+                    }
+                    Event::Delete(offset) if offset <= end => {
+                        start = start.max(offset);
+                        prop_assert_eq!(log.delete_before(Some(Offset(offset))), Ok(Offset(start)));
+                    }
+                    Event::Delete(offset) => {
+                        prop_assert_eq!(log.delete_before(Some(Offset(offset))), Err(OutOfRange));
+                    }
+                    Event::RaiseEpoch => log.raise_epoch(),
+                }
+            }
+            prop_assert_eq!((log.start(), log.end()), (Offset(start), Offset(end)));
+            prop_assert_eq!(log.bytes(), log.batches().map(|batch| batch.bytes.len()).sum::<usize>());
+            if from < start || from > end {
+                prop_assert_eq!(log.read(Offset(from), max_bytes, true), Err(OutOfRange));
+                return Ok(());
+            }
+            let expected: Vec<_> = kept.into_iter().filter(|offset| *offset >= from).collect();
+            let read: Vec<_> = offsets(&log, from, max_bytes).into_iter().filter(|offset| *offset >= from).collect();
+            prop_assert_eq!(&read[..], &expected[..read.len()]);
+            prop_assert_eq!(read.is_empty(), expected.is_empty(), "one batch in any case");
+            let all: Vec<_> = offsets(&log, from, usize::MAX).into_iter().filter(|offset| *offset >= from).collect();
+            prop_assert_eq!(all, expected);
+        }
+    }
+
+    fn offsets(log: &Log, from: i64, max_bytes: usize) -> Vec<i64> {
+        let value = |value: String| value.split_once('=').unwrap().0.parse().unwrap();
+        values(log, from, max_bytes).into_iter().map(value).collect()
     }
 }

@@ -63,7 +63,7 @@ pub(super) trait Handle: Request + Send + Sync {
 }
 
 /// What this broker speaks.
-const SPOKEN: [(ApiKey, i16, i16); 15] = [
+pub(super) const SPOKEN: [(ApiKey, i16, i16); 15] = [
     (ApiKey::Produce, 3, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),

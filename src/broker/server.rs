@@ -4,7 +4,7 @@
 //! and answers even while the threads of a test are blocked.
 
 use std::{
-    io, net,
+    fmt, io, net,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{SyncSender, sync_channel},
@@ -28,7 +28,6 @@ const COMMANDS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the handles and the connections share.
-#[derive(Debug)]
 pub(super) struct Shared {
     /// Held for one request or one call, never across an await.
     state: Mutex<State>,
@@ -76,6 +75,13 @@ impl Shared {
     pub(super) async fn resumed(&self) {
         // It fails only when there is no sender, and we are one.
         let _ = self.paused.subscribe().wait_for(|paused| !paused).await;
+    }
+}
+
+/// Without all that is kept.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -61,7 +61,10 @@ impl Handle for MetadataRequest {
     }
 
     fn handle(&self, state: &mut State, context: &Context) -> MetadataResponse {
-        let topics = match wanted(self).map(Iterator::collect::<Vec<_>>) {
+        // In version 0 an empty list stands for all.
+        let wanted =
+            wanted(self).filter(|_| context.version > 0 || self.topics.as_ref().is_some_and(|t| !t.is_empty()));
+        let topics = match wanted.map(Iterator::collect::<Vec<_>>) {
             None => state.topics.iter().map(|(name, topic)| describe(context, name, topic)).collect(),
             Some(topics) => topics
                 .into_iter()

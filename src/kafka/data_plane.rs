@@ -210,7 +210,10 @@ impl Failure {
     pub(super) fn of(error: &Error) -> Self {
         let text = || with_causes(error);
         match error {
-            Error::ServerError { protocol_error, .. } => Self::Answered(*protocol_error, text()),
+            Error::ServerError { protocol_error, error_message, .. } => {
+                let said = error_message.as_ref().map_or_else(String::new, |said| format!(" ({said})"));
+                Self::Answered(*protocol_error, format!("the broker answers {protocol_error:?}{said}"))
+            }
             // The response was read to its end, and the connection goes on: only its content is wrong.
             Error::Request(
                 RequestError::ReadVersionedError(_) | RequestError::ReadError(_) | RequestError::TooMuchData { .. },

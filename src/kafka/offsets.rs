@@ -146,7 +146,91 @@ impl OffsetStore for KafkaOffsets {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
+
     use super::*;
+    use crate::{
+        kafka::wire::scripted::{Reply, cluster},
+        record::LeaderEpoch,
+    };
+
+    fn commit(offset: i64) -> BTreeMap<i32, Committed> {
+        let committed = Committed { offset: Offset(offset), leader_epoch: LeaderEpoch(3), metadata: String::new() };
+        BTreeMap::from([(0, committed)])
+    }
+
+    /// A group that keeps what it is told to; to the `n`th commit it does what `answers[n]` says.
+    async fn store(answers: Vec<Answer>) -> KafkaOffsets {
+        let (mut kept, mut answers) = (-1, answers.into_iter());
+        let cluster = cluster(move |asked| {
+            if asked.is::<OffsetFetchRequest>() {
+                return asked.kept(kept);
+            }
+            if !asked.is::<OffsetCommitRequest>() {
+                return asked.quiet();
+            }
+            let offset = asked.body::<OffsetCommitRequest>().topics[0].partitions[0].committed_offset;
+            match answers.next() {
+                None | Some(Answer::Keep) => kept = offset,
+                Some(Answer::KeepSilently) => {
+                    kept = offset;
+                    // The rest of this call finds nobody either.
+                    answers = vec![Answer::Lose; 8].into_iter();
+                    return Reply::Silence;
+                }
+                Some(Answer::Lose) => return Reply::Silence,
+                Some(Answer::KeepAnother(another)) => kept = another,
+                Some(Answer::Refuse(code)) => return asked.committed(code),
+            }
+            asked.committed(0)
+        })
+        .await;
+        KafkaOffsets::new(cluster, "g", "t")
+    }
+
+    #[derive(Clone)]
+    enum Answer {
+        Keep,
+        KeepSilently,
+        Lose,
+        KeepAnother(i64),
+        Refuse(i16),
+    }
+
+    #[tokio::test]
+    async fn a_commit_of_somebody_else_is_noticed_before_ours() {
+        let mut store = store(vec![Answer::Keep, Answer::KeepAnother(3), Answer::Keep]).await;
+        assert!(store.load(&[0]).await.unwrap().is_empty());
+        store.commit(&commit(10)).await.unwrap();
+        store.commit(&commit(20)).await.unwrap();
+        let error = store.commit(&commit(30)).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::Foreign { partition: 0, ours: Offset(20), theirs: Some(Offset(3)) }),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_without_an_answer_is_ours() {
+        let mut store = store(vec![Answer::Keep, Answer::KeepSilently]).await;
+        store.load(&[0]).await.unwrap();
+        store.commit(&commit(10)).await.unwrap();
+        let error = store.commit(&commit(20)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        // As many of the lost answers as are left; then the group is well again.
+        while let Err(error) = store.commit(&commit(30)).await {
+            assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        }
+        assert_eq!(store.load(&[0]).await.unwrap()[&0].offset, Offset(30));
+    }
+
+    #[tokio::test]
+    async fn a_group_with_members_refuses_for_good() {
+        let mut store = store(vec![Answer::Refuse(25)]).await;
+        let error = store.commit(&commit(10)).await.unwrap_err();
+        let StoreError::Refused { reason } = error else { panic!("{error}") };
+        assert!(reason.starts_with("group g has live members now"), "{reason}");
+    }
 
     fn at(offset: i64) -> Option<Offset> {
         Some(Offset(offset))

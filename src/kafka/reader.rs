@@ -47,6 +47,20 @@ impl RskafkaReader {
         Self { plane, source: Arc::new(source), leased: None }
     }
 
+    /// One batch that rskafka cannot decode spoils all that came with it. What lies before it can be read: one batch at a
+    /// time, which is the least that a broker sends.
+    async fn ask_for_what_can_be_read(
+        &mut self,
+        from: Offset,
+        max_bytes: usize,
+        max_wait: Duration,
+    ) -> Result<Batch, Trouble> {
+        match self.ask(from, max_bytes, max_wait).await {
+            Err(Trouble::Failed(Failure::Undecodable(_))) => self.ask(from, 1, max_wait).await,
+            outcome => outcome,
+        }
+    }
+
     async fn ask(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Batch, Trouble> {
         let plane = &self.plane;
         let leased = match self.leased.take().filter(|leased| plane.is_trusted(leased)) {
@@ -99,7 +113,7 @@ impl PartitionReader for RskafkaReader {
     /// to find the bounds.
     async fn fetch(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Batch, ReadError> {
         let limit = max_wait + self.plane.deadlines().request;
-        let Ok(outcome) = timeout(limit, self.ask(from, max_bytes, max_wait)).await else {
+        let Ok(outcome) = timeout(limit, self.ask_for_what_can_be_read(from, max_bytes, max_wait)).await else {
             if let Some(leased) = self.leased.take() {
                 self.plane.hung(&leased);
             }

@@ -27,7 +27,9 @@ mod groups;
 mod topics;
 
 #[cfg(test)]
-mod scripted;
+pub(in crate::kafka) mod scripted;
+#[cfg(test)]
+mod tests;
 
 pub use address::{AddressError, HostPort};
 pub use cluster::Cluster;

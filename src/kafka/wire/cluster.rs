@@ -154,7 +154,8 @@ impl Cluster {
         };
         let request = RequestName(R::KEY);
         let started = Instant::now();
-        let timed_out = || WireError::TimedOut { broker: address.to_string(), request, after: started.elapsed() };
+        let timed_out =
+            || WireError::TimedOut { broker: address.to_string(), request, after: to_ms(started.elapsed()) };
 
         let mut slot = timeout_at(until, slot.lock()).await.map_err(|_| timed_out())?;
         let mut connection = match slot.take() {
@@ -342,6 +343,11 @@ fn learn(known: &mut Known, node: i32, host: &str, port: i32) {
     if let Ok(port) = u16::try_from(port) {
         known.nodes.insert(node, HostPort { host: host.to_owned(), port });
     }
+}
+
+/// Nobody wants to read nanoseconds.
+pub(super) fn to_ms(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Between half of `ceiling` and all of it, so that many that failed together do not try again together.

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{HostPort, RequestName, WireError};
+use super::{HostPort, RequestName, WireError, cluster::to_ms};
 
 /// No response that this client asks for is nearly as large; what claims to be larger is not one.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
@@ -56,7 +56,7 @@ impl Connection {
             Err(WireError::TimedOut {
                 broker: address.to_string(),
                 request: RequestName(ApiVersionsRequest::KEY),
-                after: started.elapsed(),
+                after: to_ms(started.elapsed()),
             })
         })?;
         Ok(connection)

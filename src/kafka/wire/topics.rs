@@ -98,10 +98,14 @@ impl Cluster {
     /// No broker can be asked in time, or none of them lets us; the error says how to create the topic by hand.
     pub async fn create_topic(&self, topic: &str, partitions: Option<i32>) -> Result<TopicView, WireError> {
         let created = self.retrying(|until| self.create_topic_once(topic, partitions, until)).await;
-        created.map_err(|source| WireError::NotCreated {
-            topic: topic.to_owned(),
-            by_hand: self.by_hand(topic),
-            source: Box::new(source),
+        created.map_err(|source| match source.code() {
+            // Nobody can create that one.
+            Some(code) if code.is(ResponseError::InvalidTopicException) => source,
+            _ => WireError::NotCreated {
+                topic: topic.to_owned(),
+                by_hand: self.by_hand(topic),
+                source: Box::new(source),
+            },
         })?;
         self.retrying(|until| async move {
             let view = self.topic_once(topic, until).await?;

@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+# Ends a run that nobody is there to end.
+DEADLINE_S = 600
+
 
 def seconds(text: str) -> float:
     """Reads `0`, `10ms` or `5s`."""
@@ -133,4 +136,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))

@@ -26,6 +26,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// deadline ends a run that nobody is there to end.
+const deadline = 10 * time.Minute
+
 type config struct {
 	brokers, group, topic, replyTopic string
 	workers                           int
@@ -62,6 +65,7 @@ func main() {
 	start := time.Now()
 	// Fewer collections: a fifth less CPU with answers, for more memory while messages rush through.
 	debug.SetGCPercent(400)
+	time.AfterFunc(deadline, func() { log.Fatalf("not done within %v", deadline) })
 	c := parseConfig()
 	options := []kgo.Opt{
 		kgo.SeedBrokers(strings.Split(c.brokers, ",")...),

@@ -10,6 +10,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -26,6 +27,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  */
 public final class Peer {
     private static final byte[] OK = bytes("ok");
+    /** Ends a run that nobody is there to end. */
+    private static final Duration DEADLINE = Duration.ofMinutes(10);
 
     private final String brokers;
     private final String group;
@@ -78,7 +81,10 @@ public final class Peer {
             processor.pollAndProduce(
                     context -> answer(context.getSingleConsumerRecord(), task()), result -> finish());
         }
-        done.await();
+        if (!done.await(DEADLINE.toSeconds(), TimeUnit.SECONDS)) {
+            System.err.println("not done within " + DEADLINE);
+            System.exit(1);
+        }
         processor.close();
         System.out.printf(
                 "{\"messages\":%d,\"work_ms\":%.3f,\"elapsed_ms\":%.3f,\"max_rss_kb\":%d}%n",

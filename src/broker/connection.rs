@@ -225,10 +225,8 @@ async fn serve<R: Handle>(shared: &Shared, node: NodeId, mut incoming: Incoming)
 async fn carry_out<R: Handle>(shared: &Shared, request: &R, context: &Context) -> R::Response {
     let deadline = Instant::now() + request.max_wait();
     loop {
-        // Before looking, so that nothing is missed between looking and waiting.
+        // Made before looking, so that it ends with every change from here on.
         let changed = shared.changed();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
         let response = request.handle(&mut shared.lock(), context);
         if R::CHANGES {
             shared.notify();

@@ -439,9 +439,8 @@ impl Broker {
     pub async fn until(&self, patience: Duration, condition: impl Fn(&Self) -> bool) -> bool {
         let deadline = Instant::now() + patience;
         loop {
+            // Made before looking, so that it ends with all that comes from here on.
             let progress = self.shared.progress();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
             if condition(self) {
                 return true;
             }

@@ -120,7 +120,7 @@ fn a_black_hole_answers_nothing_but_stays_open() {
 fn a_paused_broker_goes_on_where_it_was() {
     let (broker, mut client) = two_topics();
     broker.pause();
-    client.send(&fetch_request(&[("t", 0, 0)]), 12).unwrap();
+    client.send(&produce_request("t", 0, batch(&["a"])), 9).unwrap();
     let mut fresh = Client::of(&broker);
     fresh.send(&MetadataRequest::default(), 9).unwrap();
     for client in [&mut client, &mut fresh] {
@@ -128,9 +128,11 @@ fn a_paused_broker_goes_on_where_it_was() {
         assert!(client.stream.peek(&mut [0]).is_err());
         client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
+    assert_eq!(broker.end_offset("t", 0), Some(Offset(0)), "nothing is carried out either");
     broker.resume();
     client.receive().unwrap();
     fresh.receive().unwrap();
+    assert_eq!(broker.end_offset("t", 0), Some(Offset(1)));
 }
 
 #[test]

@@ -145,14 +145,11 @@ impl Contender {
             Self::Longshore => summary.succeeded,
             _ => summary.messages,
         };
-        ensure!(done == Some(job.messages), "{done:?} done of {} messages", job.messages);
+        let done = done.unwrap_or(0);
+        ensure!(done == job.messages, "{done} done of {} messages", job.messages);
         if self == Self::Longshore && job.reply_topic.is_some() {
-            ensure!(
-                summary.replied == Some(job.messages),
-                "{:?} replied of {} messages",
-                summary.replied,
-                job.messages
-            );
+            let replied = summary.replied.unwrap_or(0);
+            ensure!(replied == job.messages, "{replied} replied of {} messages", job.messages);
         }
         ensure!(summary.work_ms > 0.0, "no work at all: {line}");
         Ok(summary)

@@ -19,6 +19,7 @@ mod process;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -49,7 +50,7 @@ struct Args {
     /// A quick check: one round, fewer messages, Longshore and franz-go only
     #[arg(long, conflicts_with_all = ["write", "with_aiokafka"])]
     short: bool,
-    /// Put the report into docs/measured.md as well
+    /// Put the report into docs/measured.md as well, unless a run failed
     #[arg(long)]
     write: bool,
     /// The binary to measure [default: the release binary, built now]
@@ -109,15 +110,25 @@ fn short_cases() -> Vec<Case> {
     ]
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
     if !args.bench {
         eprintln!("compare: only runs by `cargo bench --bench compare`");
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
+    match compare(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(args: &Args) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let cases = chosen_cases(&args)?;
-    let contenders = chosen_contenders(&args);
+    let cases = chosen_cases(args)?;
+    let contenders = chosen_contenders(args);
     let rounds = if args.short { 1 } else { args.rounds };
 
     cluster::build_helpers(root)?;
@@ -152,10 +163,10 @@ fn main() -> Result<()> {
 
     let text = report.markdown();
     println!("{text}");
+    ensure!(report.failures() == 0, "{} runs failed", report.failures());
     if args.write {
         report::write(&root.join("docs/measured.md"), &text)?;
     }
-    ensure!(report.failures() == 0, "{} runs failed", report.failures());
     Ok(())
 }
 

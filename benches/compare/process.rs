@@ -68,7 +68,7 @@ pub(crate) fn run(mut command: Command, log: &Path, deadline: Duration) -> Resul
     Ok(Finished { stdout, peak_kb, cpu_ms })
 }
 
-/// Lets it run for `time`, then asks it to end, and returns its resident memory in kB at that time.
+/// Lets it run for `time`, kills it, and returns the resident memory that it had then, in kB.
 ///
 /// # Errors
 ///

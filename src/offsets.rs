@@ -55,10 +55,8 @@ pub enum StoreError {
 /// Keeps the committed offsets of one group for one topic. All calls end within the store's own deadline.
 pub trait OffsetStore: Send + 'static {
     /// What is kept for each of `partitions`; those for which nothing is kept are left out.
-    fn load(
-        &mut self,
-        partitions: &[i32],
-    ) -> impl Future<Output = Result<BTreeMap<i32, Committed>, StoreError>> + Send;
+    fn load(&mut self, partitions: &[i32])
+    -> impl Future<Output = Result<BTreeMap<i32, Committed>, StoreError>> + Send;
 
     /// Keeps `commits`, all or none, unless what is kept differs from what this store last loaded or committed
     /// ([`StoreError::Foreign`]).

@@ -122,8 +122,11 @@ impl Record {
     #[must_use]
     pub fn size(&self) -> usize {
         const OVERHEAD: usize = size_of::<Record>();
-        let headers: usize =
-            self.headers.iter().map(|h| size_of::<Header>() + h.name.len() + h.value.as_ref().map_or(0, Bytes::len)).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|h| size_of::<Header>() + h.name.len() + h.value.as_ref().map_or(0, Bytes::len))
+            .sum();
         OVERHEAD + self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len) + headers
     }
 

@@ -1,7 +1,7 @@
 //! The rskafka client that readers and writers share, and what rskafka 0.6 must be kept from doing.
 //!
 //! * **It hangs.** No request of it ends when a broker stops answering, and its `Client` keeps what it believed then. So
-//!   a caller who ran out of time says so ([`DataPlane::hung`]): the whole `Client` is replaced, and each partition client
+//!   a caller who ran out of time says so (`DataPlane::hung`): the whole `Client` is replaced, and each partition client
 //!   for the same broker is made anew before its next use.
 //! * **It retries out of sight**, without end. Its backoff is given no time at all, so that each failure is shown at once;
 //!   to try again is the business of the loops around readers and writers.

@@ -6,6 +6,10 @@
 //!
 //! A write without an acknowledgement may have been carried out: whoever writes again may write twice. rskafka's producer
 //! is not idempotent.
+//!
+//! Known fault: where a producer quota is set, rskafka takes an acknowledgement that carries a throttle time for a failure,
+//! waits, and writes the same batch again, for as long as the quota is exceeded. A write then ends without an
+//! acknowledgement though it was carried out, perhaps more than once.
 
 use std::{
     collections::HashMap,

@@ -2,6 +2,7 @@
 //! reply topic, and loses none.
 
 mod backoff;
+mod batch;
 #[cfg(feature = "broker")]
 pub mod broker;
 mod committer;

@@ -13,7 +13,7 @@ use crate::{
     drain::{self, Drain, Watch},
     engine::Engine,
     error::RunError,
-    kafka::{data_plane::DataPlane, partitioner::partition_of, reader::RskafkaReader, writer::RskafkaWriter},
+    kafka::{data_plane::DataPlane, partitioner::partition_of, reader::RskafkaReader, writer::WireWriter},
     pool::Pool,
     scheduler::{Counters, Rules, Scheduler, Summary},
     sink::Sink,
@@ -163,13 +163,14 @@ impl Longshore {
 
         let (commits, requests) = mpsc::channel(1);
         let (outcomes, committed) = mpsc::channel(1);
-        let log = TopicWatch { cluster, topic: Arc::clone(&topic) };
+        let log = TopicWatch { cluster: cluster.clone(), topic: Arc::clone(&topic) };
         tasks.spawn(Committer { topic, id, log, store, requests, outcomes }.run());
 
         let (told, written) = mpsc::channel(64);
         let sink = |to: Option<Written>| {
             to.map(|Written { topic, partitions }| {
-                let writer = || RskafkaWriter::new(plane.clone(), Arc::clone(&topic));
+                // Each with connections of its own: a write may take its time, and nobody is to wait behind it.
+                let writer = |partition| WireWriter::new(cluster.apart(), Arc::clone(&topic), partition);
                 Sink::start(&topic, partitions, config.max_in_flight, partition_of, writer, &told)
             })
         };

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! One loop per partition of the topic, one batch under way in each; what arrives meanwhile makes the next batch. A batch
-//! that is not acknowledged is written again, so an answer may be there twice: its headers tell (`fate.rs`). A write that
+//! that is not acknowledged is written again, for as long as it takes (`kafka/writer.rs` says how the broker then knows it
+//! again). A write that
 //! is refused is told in the log now and then, and waits for somebody to do something: it is never given up.
 //!
 //! Deliberately not here: what is written (`fate.rs`), and how ([`PartitionWriter`]).
@@ -45,7 +46,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The bytes that it takes in a batch, at the most.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers: usize = self.headers.iter().map(|h| AROUND_HEADER + h.name.len() + length(&h.value)).sum();
         AROUND_RECORD + length(&self.key) + length(&self.value) + headers
@@ -75,11 +76,13 @@ pub enum WriteError {
     },
 }
 
-/// Something that can write to one topic. Batching, retries and patience are the loop's, not its.
+/// Something that can write to one partition. Batching, retries and patience are the loop's, not its.
 pub trait PartitionWriter: Send + 'static {
-    /// Writes `records` as one batch, in this order, to `partition`. `Ok` says that every in-sync replica has them all
-    /// (`acks=all`). Never takes longer than the writer's own deadline, whatever the broker does.
-    fn write(&mut self, partition: i32, records: &[Outgoing]) -> impl Future<Output = Result<(), WriteError>> + Send;
+    /// Writes `records` as one batch, in this order. `Ok` says that every in-sync replica has them all (`acks=all`).
+    /// Never takes longer than the writer's own deadline, whatever the broker does. After an error other than
+    /// [`TooLarge`](WriteError::TooLarge), the same records have to be written before any others, so that a writer can
+    /// see to it that they are not there twice.
+    fn write(&mut self, records: &[Outgoing]) -> impl Future<Output = Result<(), WriteError>> + Send;
 }
 
 /// What goes to one partition: tickets, and beside each the record that it is for.
@@ -108,7 +111,7 @@ impl Sink {
         partitions: i32,
         max_in_flight: usize,
         partition_of: fn(&[u8], i32) -> i32,
-        mut writer: impl FnMut() -> W,
+        mut writer: impl FnMut(i32) -> W,
         written: &mpsc::Sender<Vec<Written>>,
     ) -> Self {
         let mut loops = JoinSet::new();
@@ -116,7 +119,7 @@ impl Sink {
         let partitions: Vec<_> = (0..count)
             .map(|partition| {
                 let (sender, incoming) = mpsc::channel(max_in_flight);
-                let (writer, written) = (writer(), written.clone());
+                let (writer, written) = (writer(partition), written.clone());
                 loops.spawn(WriteLoop { topic: Arc::clone(topic), partition, writer, incoming, written }.run());
                 sender
             })
@@ -208,7 +211,7 @@ impl<W: PartitionWriter> WriteLoop<W> {
     async fn write_part(&mut self, records: &[Outgoing]) -> Fit {
         let mut backoff = Backoff::new();
         loop {
-            let error = match self.writer.write(self.partition, records).await {
+            let error = match self.writer.write(records).await {
                 Ok(()) => {
                     if let Some(failed_for) = backoff.reset() {
                         tracing::info!(topic = &*self.topic, partition = self.partition, ?failed_for, "writing again");

@@ -13,26 +13,19 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
+    batch::{ATTRIBUTES_AT, BEFORE_LENGTH_BYTES, CRC_AT, Encoder, HEADER_BYTES, Producer},
     record::{Header, LeaderEpoch, Offset, Record, TopicPartition},
     sink::Outgoing,
 };
 
-/// The bytes before a batch's first record.
-const HEADER_BYTES: usize = 61;
-/// The bytes that the length field does not count: the base offset and the length itself.
-const BEFORE_LENGTH_BYTES: usize = 12;
 const EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
-const ATTRIBUTES_AT: usize = 21;
 
 /// About how large the batches are that [`encode`] makes.
 const TARGET_BYTES: usize = 512 * 1024;
-/// The longest that a record's length can be.
-const MAX_VARINT_BYTES: usize = 10;
 
 /// Why bytes are not a batch that a broker takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -203,84 +196,26 @@ impl Batch {
 /// Encodes records into batches of at most `max_bytes`, and of about half a mebibyte if that is more, uncompressed, all
 /// with one timestamp. A record that is larger alone makes a batch of its own.
 pub(super) fn encode(records: &[Outgoing], timestamp_ms: i64, max_bytes: usize) -> Vec<Batch> {
-    let room = max_bytes.min(TARGET_BYTES).saturating_sub(HEADER_BYTES + MAX_VARINT_BYTES);
+    let room = max_bytes.min(TARGET_BYTES);
     let mut batches = Vec::new();
-    let (mut content, mut count, mut scratch) = (BytesMut::new(), 0, BytesMut::new());
+    let mut encoder = Encoder::with_capacity(0);
+    let mut finish = |encoder: Encoder| {
+        let mut bytes = encoder.finish(timestamp_ms, Producer::NOBODY);
+        batches.push(Batch::split_off_first(&mut bytes).expect("a batch of our own making can be read"));
+    };
     for record in records {
-        scratch.clear();
-        put_record(&mut scratch, count, record);
-        if count > 0 && content.len() + scratch.len() > room {
-            batches.push(finish(&content, count, timestamp_ms));
-            content.clear();
-            count = 0;
-            scratch.clear();
-            put_record(&mut scratch, count, record);
+        if !encoder.is_empty() && encoder.size_with(record) > room {
+            finish(std::mem::replace(&mut encoder, Encoder::with_capacity(0)));
         }
-        put_varint(&mut content, scratch.len() as i64);
-        content.extend_from_slice(&scratch);
-        count += 1;
+        encoder.push(record);
     }
-    if count > 0 {
-        batches.push(finish(&content, count, timestamp_ms));
+    if !encoder.is_empty() {
+        finish(encoder);
     }
     batches
 }
 
-fn finish(content: &[u8], count: i32, timestamp_ms: i64) -> Batch {
-    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + content.len());
-    bytes.put_i64(0);
-    bytes.put_i32((HEADER_BYTES - BEFORE_LENGTH_BYTES + content.len()) as i32);
-    bytes.put_i32(LeaderEpoch::UNKNOWN.0);
-    bytes.put_i8(2);
-    bytes.put_u32(0);
-    bytes.put_i16(0);
-    bytes.put_i32(count - 1);
-    bytes.put_i64(timestamp_ms);
-    bytes.put_i64(timestamp_ms);
-    bytes.put_i64(-1);
-    bytes.put_i16(-1);
-    bytes.put_i32(-1);
-    bytes.put_i32(count);
-    bytes.put_slice(content);
-    let crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
-    bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
-    Batch::split_off_first(&mut bytes.freeze()).expect("a batch of our own making can be read")
-}
-
-fn put_record(buf: &mut BytesMut, offset_delta: i32, record: &Outgoing) {
-    buf.put_u8(0);
-    put_varint(buf, 0);
-    put_varint(buf, i64::from(offset_delta));
-    put_bytes(buf, record.key.as_deref());
-    put_bytes(buf, record.value.as_deref());
-    put_varint(buf, record.headers.len() as i64);
-    for header in &record.headers {
-        put_bytes(buf, Some(&header.name));
-        put_bytes(buf, header.value.as_deref());
-    }
-}
-
-fn put_bytes(buf: &mut BytesMut, bytes: Option<&[u8]>) {
-    match bytes {
-        None => put_varint(buf, -1),
-        Some(bytes) => {
-            put_varint(buf, bytes.len() as i64);
-            buf.put_slice(bytes);
-        }
-    }
-}
-
-/// Zigzag, then seven bits a byte, as protocol buffers do it.
-fn put_varint(buf: &mut BytesMut, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        buf.put_u8((rest as u8 & 0x7f) | 0x80);
-        rest >>= 7;
-    }
-    buf.put_u8(rest as u8);
-}
-
-/// Reads what `put_*` wrote, and trusts nothing.
+/// Reads what a batch holds, and trusts nothing.
 struct Reader(Bytes);
 
 impl Reader {

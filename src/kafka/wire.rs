@@ -24,6 +24,7 @@ mod code;
 mod connection;
 mod error;
 mod groups;
+mod produce;
 mod topics;
 
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use cluster::Cluster;
 pub use code::{ErrorCode, RequestName};
 pub use error::WireError;
 pub use groups::{GroupMember, GroupView};
+pub(super) use produce::Place;
 pub use topics::{At, PartitionView, TopicView};

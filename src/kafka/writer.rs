@@ -1,177 +1,220 @@
-//! Writing to a topic by rskafka, with `acks=all` and without compression.
+//! Writing by wire: one batch at a time to one partition, idempotent (KIP-98).
 //!
-//! rskafka cannot carry everything that [`Outgoing`] can: a header without a value is written with an empty one; a header
-//! name that is not UTF-8 has its wrong bytes replaced by U+FFFD; of headers with the same name the last is written, and
-//! headers are written in the order of their names. All records of a batch carry the time of the write.
+//! ```text
+//!   write ──▶ who leads? ──▶ a producer id ──▶ batch with id and sequence ──▶ Produce, acks=all ──▶ acknowledged
+//!                 ▲               ▲                                               │ not acknowledged:
+//!                 └───────────────┴── looked at anew, the sequence stays ◀────────┘ the same records again
+//! ```
 //!
-//! A write without an acknowledgement may have been carried out: whoever writes again may write twice. rskafka's producer
-//! is not idempotent.
+//! A batch whose acknowledgement was lost is written again under the same sequence, and the broker knows it. Only where
+//! the broker has forgotten the producer (or its leader lost what it had), a new id is taken, and records may be there
+//! twice.
 //!
-//! Known fault: where a producer quota is set, rskafka takes an acknowledgement that carries a throttle time for a failure,
-//! waits, and writes the same batch again, for as long as the quota is exceeded. A write then ends without an
-//! acknowledgement though it was carried out, perhaps more than once.
+//! Deliberately not rskafka's: it takes the acknowledgement of a throttled write for a failure and writes again, and
+//! its headers go through a map.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use rskafka::{
-    chrono::{DateTime, Utc},
-    client::{error::ProtocolError, partition::Compression},
-    record::Record,
-};
-use tokio::time::timeout;
+use kafka_protocol::ResponseError;
+use tokio::time::Instant;
 
 use super::{
-    data_plane::{DataPlane, Failure, Leased, Unleased},
+    wire::{Cluster, Place, WireError},
     with_causes,
 };
-use crate::sink::{Outgoing, PartitionWriter, WriteError};
+use crate::{
+    batch::{Encoder, Producer},
+    sink::{Outgoing, PartitionWriter, WriteError},
+};
 
-/// Writes to one topic, by rskafka. Cheap to clone; clones share one connection per partition.
-#[derive(Clone)]
-pub struct RskafkaWriter {
-    plane: DataPlane,
+/// Writes to one partition of a topic.
+#[derive(Debug)]
+pub struct WireWriter {
+    cluster: Cluster,
     topic: Arc<str>,
-    /// Made at the first write to each partition, kept until one fails. Never locked across an await.
-    leased: Arc<Mutex<HashMap<i32, Arc<Leased>>>>,
+    partition: i32,
+    place: Option<Place>,
+    producer: Option<Producer>,
 }
 
-impl RskafkaWriter {
-    /// A writer to `topic`. Does nothing on the network before its first write.
+impl WireWriter {
+    /// A writer to a partition. Does nothing on the network before its first write. It asks one thing at a time, so
+    /// `cluster` should not be shared with those who cannot wait for a write.
     #[must_use]
-    pub fn new(plane: DataPlane, topic: impl Into<Arc<str>>) -> Self {
-        Self { plane, topic: topic.into(), leased: Arc::default() }
+    pub fn new(cluster: Cluster, topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { cluster, topic: topic.into(), partition, place: None, producer: None }
     }
 
-    async fn lease(&self, partition: i32) -> Result<Arc<Leased>, WriteError> {
-        let known = self.kept(|kept| kept.get(&partition).cloned());
-        if let Some(leased) = known.filter(|leased| self.plane.is_trusted(leased)) {
-            return Ok(leased);
+    async fn try_write(&mut self, records: &[Outgoing], until: Instant) -> Result<(), WireError> {
+        let place = match self.place {
+            Some(place) => place,
+            None => self.cluster.place(&self.topic, self.partition, until).await?,
+        };
+        let producer = match self.producer {
+            Some(producer) => producer,
+            None => self.new_producer(until).await?,
+        };
+        (self.place, self.producer) = (Some(place), Some(producer));
+
+        let mut encoder = Encoder::with_capacity(records.iter().map(Outgoing::size).sum());
+        for record in records {
+            encoder.push(record);
         }
-        let leased = Arc::new(self.plane.lease(&self.topic, partition).await.map_err(unleased)?);
-        self.kept(|kept| kept.insert(partition, Arc::clone(&leased)));
-        Ok(leased)
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let batch = encoder.finish(now_ms, producer);
+        self.cluster.produce(place, &self.topic, self.partition, batch, until).await
     }
 
-    async fn produce(&self, partition: i32, records: &[Outgoing]) -> Result<(), WriteError> {
-        let leased = self.lease(partition).await?;
-        let now = SystemTime::now().into();
-        let records = records.iter().map(|record| encode(record, now)).collect();
-        match leased.client.produce(records, Compression::NoCompression).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // Whatever it was: the next write looks for the topic and its leader first.
-                self.kept(|kept| kept.remove(&partition));
-                Err(refusal(&self.topic, Failure::of(&error)))
-            }
+    /// A user who may write to the topic but to nothing else is an old broker's idea: then we write as nobody.
+    async fn new_producer(&self, until: Instant) -> Result<Producer, WireError> {
+        match self.cluster.new_producer(until).await {
+            Err(error) if error.is_refusal() => Ok(Producer::NOBODY),
+            other => other,
         }
     }
 
-    fn kept<T>(&self, change: impl FnOnce(&mut HashMap<i32, Arc<Leased>>) -> T) -> T {
-        change(&mut self.leased.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes note of what a failure says about what we know.
+    fn unlearn(&mut self, error: &WireError) {
+        self.place = None;
+        let forgotten = [
+            ResponseError::OutOfOrderSequenceNumber,
+            ResponseError::UnknownProducerId,
+            ResponseError::InvalidProducerEpoch,
+            ResponseError::InvalidProducerIdMapping,
+            ResponseError::ProducerFenced,
+        ];
+        if error.code().is_some_and(|code| forgotten.into_iter().any(|error| code.is(error))) {
+            self.producer = None;
+        }
     }
 }
 
-impl PartitionWriter for RskafkaWriter {
+impl PartitionWriter for WireWriter {
     /// Takes at most the deadline of a request.
-    async fn write(&mut self, partition: i32, records: &[Outgoing]) -> Result<(), WriteError> {
-        let limit = self.plane.deadlines().request;
-        timeout(limit, self.produce(partition, records)).await.unwrap_or_else(|_| {
-            if let Some(leased) = self.kept(|kept| kept.remove(&partition)) {
-                self.plane.hung(&leased);
+    async fn write(&mut self, records: &[Outgoing]) -> Result<(), WriteError> {
+        let until = Instant::now() + self.cluster.deadlines().request;
+        match self.try_write(records, until).await {
+            // Some brokers say so of a batch that they have already.
+            Err(error) if error.code().is_some_and(|code| code.is(ResponseError::DuplicateSequenceNumber)) => {}
+            Err(error) => {
+                self.unlearn(&error);
+                return Err(refusal(&self.topic, &error));
             }
-            let reason = format!("no acknowledgement of a write to {}-{partition} within {limit:?}", self.topic);
-            Err(WriteError::Unavailable { reason })
-        })
-    }
-}
-
-fn encode(record: &Outgoing, timestamp: DateTime<Utc>) -> Record {
-    let headers = record.headers.iter().map(|header| {
-        let value = header.value.as_deref().unwrap_or_default();
-        (String::from_utf8_lossy(&header.name).into_owned(), value.to_vec())
-    });
-    Record {
-        key: record.key.as_deref().map(<[u8]>::to_vec),
-        value: record.value.as_deref().map(<[u8]>::to_vec),
-        headers: headers.collect(),
-        timestamp,
-    }
-}
-
-fn unleased(why: Unleased) -> WriteError {
-    match why {
-        Unleased::Missing(error) => WriteError::Refused { reason: with_causes(&error) },
-        Unleased::Wire(error) if error.may_pass() => WriteError::Unavailable { reason: with_causes(&error) },
-        Unleased::Wire(error) => WriteError::Refused { reason: with_causes(&error) },
-        Unleased::Rskafka(reason) => WriteError::Unavailable { reason },
-    }
-}
-
-fn refusal(topic: &str, failure: Failure) -> WriteError {
-    use ProtocolError as E;
-    let (code, reason) = match failure {
-        Failure::Answered(code, reason) => (code, reason),
-        Failure::Undecodable(reason) | Failure::Other(reason) => return WriteError::Unavailable { reason },
-    };
-    let advice = match code {
-        E::MessageTooLarge | E::RecordListTooLarge => return WriteError::TooLarge { reason },
-        E::UnknownTopicOrPartition => "create it",
-        E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed => {
-            "allow this user WRITE and DESCRIBE on it, with kafka-acls.sh --add"
+            Ok(()) => {}
         }
-        E::InvalidTopicException => "choose another topic",
-        E::InvalidRecord => "a compacted topic takes no records without a key",
-        _ => return WriteError::Unavailable { reason },
-    };
-    WriteError::Refused { reason: format!("topic {topic}: {advice} ({reason})") }
+        if let Some(producer) = self.producer.as_mut().filter(|producer| **producer != Producer::NOBODY) {
+            // Counted in 31 bits, from 0 again after the last.
+            producer.sequence = producer.sequence.wrapping_add(records.len() as i32) & i32::MAX;
+        }
+        Ok(())
+    }
 }
 
-#[cfg(test)]
+fn refusal(topic: &str, error: &WireError) -> WriteError {
+    use ResponseError as E;
+    let reason = with_causes(error);
+    let is = |codes: &[E]| error.code().is_some_and(|code| codes.iter().any(|known| code.is(*known)));
+    if is(&[E::MessageTooLarge, E::RecordListTooLarge]) {
+        return WriteError::TooLarge { reason };
+    }
+    if is(&[E::InvalidRecord]) {
+        let reason = format!("topic {topic}: a compacted topic takes no records without a key ({reason})");
+        return WriteError::Refused { reason };
+    }
+    let missing = matches!(error, WireError::NoTopic { .. } | WireError::NoPartition { .. });
+    if missing || error.is_refusal() || is(&[E::InvalidTopicException]) {
+        return WriteError::Refused { reason };
+    }
+    WriteError::Unavailable { reason }
+}
+
+#[cfg(all(test, feature = "broker"))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::record::Header;
+    use crate::{
+        broker::{ApiKey, Broker, Options},
+        kafka::Deadlines,
+        record::Header,
+    };
 
-    #[test]
-    fn what_rskafka_cannot_carry_changes_as_documented() {
-        let headers = vec![
-            Header::new("twice", "first"),
-            Header { name: "none".into(), value: None },
-            Header::new(&b"\xff"[..], "x"),
-            Header::new("twice", "last"),
-        ];
-        let record = encode(&Outgoing { key: None, value: Some("v".into()), headers }, DateTime::default());
-        let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        assert_eq!(headers, [("none", &b""[..]), ("twice", b"last"), ("\u{fffd}", b"x")]);
-        assert_eq!((record.key, record.value.as_deref()), (None, Some(&b"v"[..])));
+    fn writer(broker: &Broker) -> WireWriter {
+        let deadlines = Deadlines { connect: Duration::from_secs(1), request: Duration::from_secs(1) };
+        let cluster = Cluster::new(vec![broker.address().parse().unwrap()], "test", deadlines);
+        WireWriter::new(cluster, "out", 0)
     }
 
-    fn refused_as(code: ProtocolError) -> &'static str {
-        match refusal("t", Failure::Answered(code, "said".into())) {
-            WriteError::TooLarge { .. } => "too large",
-            WriteError::Refused { reason } => {
-                assert!(reason.starts_with("topic t: ") && reason.ends_with("(said)"), "{reason}");
-                "refused"
-            }
-            WriteError::Unavailable { .. } => "unavailable",
+    fn outgoing(value: &'static str) -> Outgoing {
+        let headers =
+            vec![Header::new("h", "1"), Header::new("h", "2"), Header { name: (&b"\xff"[..]).into(), value: None }];
+        Outgoing { key: None, value: Some(value.into()), headers }
+    }
+
+    fn values(broker: &Broker) -> Vec<String> {
+        let records = broker.records("out").unwrap();
+        records.iter().map(|r| String::from_utf8_lossy(r.value.as_deref().unwrap()).into_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn records_arrive_as_they_are() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.create_topic("out", 1).unwrap();
+        let mut writer = writer(&broker);
+        writer.write(&[outgoing("a"), outgoing("b")]).await.unwrap();
+        writer.write(&[outgoing("c")]).await.unwrap();
+        assert_eq!(values(&broker), ["a", "b", "c"]);
+        assert_eq!(broker.records("out").unwrap()[0].headers, outgoing("a").headers);
+    }
+
+    #[tokio::test]
+    async fn a_lost_acknowledgement_makes_no_duplicate() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.create_topic("out", 1).unwrap();
+        let mut writer = writer(&broker);
+        writer.write(&[outgoing("a")]).await.unwrap();
+        broker.faults().next(ApiKey::Produce).close_after_bytes(5);
+        assert!(matches!(writer.write(&[outgoing("b")]).await, Err(WriteError::Unavailable { .. })));
+        assert_eq!(values(&broker), ["a", "b"], "it was written, and the answer was lost");
+        writer.write(&[outgoing("b")]).await.unwrap();
+        writer.write(&[outgoing("c")]).await.unwrap();
+        assert_eq!(values(&broker), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_producer_begins_anew() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.create_topic("out", 1).unwrap();
+        let mut writer = writer(&broker);
+        writer.write(&[outgoing("a")]).await.unwrap();
+        broker.faults().next(ApiKey::Produce).error(ResponseError::UnknownProducerId);
+        assert!(writer.write(&[outgoing("b")]).await.is_err());
+        writer.write(&[outgoing("b")]).await.unwrap();
+        assert_eq!(values(&broker), ["a", "b"]);
+        assert_eq!(broker.requests(ApiKey::InitProducerId), 2);
+    }
+
+    #[tokio::test]
+    async fn what_will_never_be_taken_is_told_from_what_may_pass() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.create_topic("out", 1).unwrap();
+        let mut writer = writer(&broker);
+        let mut told = Vec::new();
+        use ResponseError as E;
+        for error in [E::MessageTooLarge, E::TopicAuthorizationFailed, E::NotEnoughReplicas, E::NotLeaderOrFollower] {
+            broker.faults().next(ApiKey::Produce).error(error);
+            told.push(match writer.write(&[outgoing("a")]).await.unwrap_err() {
+                WriteError::TooLarge { .. } => "too large",
+                WriteError::Refused { .. } => "refused",
+                WriteError::Unavailable { .. } => "unavailable",
+            });
         }
-    }
-
-    #[test]
-    fn what_will_never_be_taken_is_told_from_what_may_pass() {
-        use ProtocolError as E;
-        assert_eq!([E::MessageTooLarge, E::RecordListTooLarge].map(refused_as), ["too large"; 2]);
-        let refused = [
-            E::UnknownTopicOrPartition,
-            E::TopicAuthorizationFailed,
-            E::ClusterAuthorizationFailed,
-            E::InvalidTopicException,
-        ];
-        assert_eq!(refused.map(refused_as), ["refused"; 4]);
-        let passing = [E::NotLeaderOrFollower, E::NotEnoughReplicas, E::RequestTimedOut, E::KafkaStorageError];
-        assert_eq!(passing.map(refused_as), ["unavailable"; 4]);
+        assert_eq!(told, ["too large", "refused", "unavailable", "unavailable"]);
+        broker.delete_topic("out").unwrap();
+        let error = writer.write(&[outgoing("a")]).await.unwrap_err();
+        assert!(matches!(&error, WriteError::Refused { reason } if reason.contains("--create --topic out")), "{error}");
     }
 }

@@ -76,6 +76,14 @@ impl Cluster {
         Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, known: Mutex::default() }) }
     }
 
+    /// The same cluster with connections of its own.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let Inner { bootstrap, client_id, deadlines, .. } = &*self.inner;
+        let (bootstrap, client_id) = (bootstrap.clone(), client_id.clone());
+        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines: *deadlines, known: Mutex::default() }) }
+    }
+
     /// The deadlines that its calls keep.
     #[must_use]
     pub fn deadlines(&self) -> Deadlines {

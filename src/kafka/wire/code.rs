@@ -18,7 +18,7 @@ impl ErrorCode {
         ResponseError::try_from_code(self.0).unwrap_or(ResponseError::Unknown(self.0))
     }
 
-    pub(super) fn is(self, error: ResponseError) -> bool {
+    pub(in crate::kafka) fn is(self, error: ResponseError) -> bool {
         self.0 == error.code()
     }
 

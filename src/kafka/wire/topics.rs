@@ -68,7 +68,7 @@ impl Cluster {
         self.retrying(|until| self.topic_once(topic, until)).await
     }
 
-    async fn topic_once(&self, topic: &str, until: Instant) -> Result<Option<TopicView>, WireError> {
+    pub(super) async fn topic_once(&self, topic: &str, until: Instant) -> Result<Option<TopicView>, WireError> {
         let answer = self.metadata(&[topic], until).await?;
         let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
         let Some(view) = answer.response.topics.iter().find(named) else {

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
-    record::{Header, Record},
+    record::{Header, Offset, Record},
     sink::Outgoing,
     task::{Answer, Failure},
 };
@@ -70,26 +70,30 @@ pub enum Verdict {
     Malformed(Failure),
 }
 
-impl Verdict {
-    /// What went wrong, if something did.
-    #[must_use]
-    pub fn failure(&self) -> Option<&Failure> {
-        match self {
-            Self::Succeeded(_) => None,
-            Self::Failed(failure) | Self::Malformed(failure) => Some(failure),
-        }
-    }
+/// A message that came to its end: what the scheduler has to know of it, without its content.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Which it is.
+    pub offset: Offset,
+    /// What it holds of the limit on bytes in flight.
+    pub size: usize,
+    /// How long its task ran.
+    pub took: Duration,
+    /// How its task ended.
+    pub ending: Ending,
+    /// What becomes of it.
+    pub fate: Fate,
 }
 
-/// A record with how its task went.
+/// How a task ended, without what it had to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
-    /// The record.
-    pub record: Record,
-    /// How it went.
-    pub verdict: Verdict,
-    /// How long the task ran.
-    pub took: Duration,
+pub enum Ending {
+    /// It succeeded.
+    Succeeded,
+    /// It failed.
+    Failed(Failure),
+    /// It was not run: the message is malformed.
+    Malformed(Failure),
 }
 
 /// Where answers and failures go; from `--reply-topic`, `--dead-letter-topic` and `--on-failure`.
@@ -158,18 +162,26 @@ struct FailureBody<'a> {
     offset: i64,
 }
 
-/// Decides the fate of a message that came to its end.
+/// Decides the fate of a message that came to its end. Done on the thread that ran it: its content, as far as nothing
+/// becomes of it, goes no further.
 #[must_use]
-pub fn decide(done: Done, policy: Policy, group: &str) -> Fate {
-    let Done { record, verdict, .. } = done;
-    match verdict {
+pub fn decide(record: Record, verdict: Verdict, took: Duration, policy: Policy, group: &str) -> Done {
+    let (offset, size) = (record.offset, record.size());
+    let (ending, fate) = match verdict {
         Verdict::Succeeded(Answer::Reply { value, headers }) if policy.reply => {
-            Fate::Write(reply(record, value, headers, policy, group))
+            (Ending::Succeeded, Fate::Write(reply(record, value, headers, policy, group)))
         }
-        Verdict::Succeeded(_) => Fate::Silent,
-        Verdict::Failed(failure) => failed(record, "failed", &failure, policy, group),
-        Verdict::Malformed(failure) => failed(record, "malformed", &failure, policy, group),
-    }
+        Verdict::Succeeded(_) => (Ending::Succeeded, Fate::Silent),
+        Verdict::Failed(failure) => {
+            let fate = failed(record, "failed", &failure, policy, group);
+            (Ending::Failed(failure), fate)
+        }
+        Verdict::Malformed(failure) => {
+            let fate = failed(record, "malformed", &failure, policy, group);
+            (Ending::Malformed(failure), fate)
+        }
+    };
+    Done { offset, size, took, ending, fate }
 }
 
 fn reply(record: Record, value: Bytes, mut headers: Vec<Header>, policy: Policy, group: &str) -> Step {
@@ -297,7 +309,7 @@ mod tests {
     const BOTH: Policy = Policy { reply: true, dead_letter: true, on_failure: OnFailure::Stop };
     const NEITHER: Policy = Policy { reply: false, dead_letter: false, on_failure: OnFailure::Stop };
 
-    fn done(verdict: Verdict) -> Done {
+    fn fate(verdict: Verdict, policy: Policy) -> Fate {
         let mut record = record(7, Some(b"v"));
         record.headers = vec![
             Header::new("traceparent", "00-1"),
@@ -305,7 +317,7 @@ mod tests {
             Header::new("private", "q"),
             Header { name: Bytes::from_static(b"kafka_correlationId"), value: Some(Bytes::from_static(b"\0\x01")) },
         ];
-        Done { record, verdict, took: Duration::ZERO }
+        decide(record, verdict, Duration::ZERO, policy, "g").fate
     }
 
     fn failure() -> Verdict {
@@ -330,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_answer_carries_where_it_came_from_and_the_trace() {
-        let step = written(decide(done(Verdict::Succeeded(Answer::value("a"))), BOTH, "g"));
+        let step = written(fate(Verdict::Succeeded(Answer::value("a")), BOTH));
         assert_eq!((step.kind, &step.then, &step.instead), (Kind::Reply, &None, &None));
         assert_eq!(step.record.key.as_deref(), Some(&b"k"[..]));
         assert_eq!(step.record.value.as_deref(), Some(&b"a"[..]));
@@ -349,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_dead_lettered_whole_then_answered() {
-        let step = written(decide(done(failure()), BOTH, "g"));
+        let step = written(fate(failure(), BOTH));
         assert_eq!(step.kind, Kind::DeadLetter);
         assert_eq!((step.record.key.as_deref(), step.record.value.as_deref()), (Some(&b"k"[..]), Some(&b"v"[..])));
         assert_eq!(
@@ -379,26 +391,26 @@ mod tests {
     #[test]
     fn malformed_is_marked_so() {
         let policy = Policy { dead_letter: false, ..BOTH };
-        let step = written(decide(done(Verdict::Malformed(Failure::new("not JSON"))), policy, "g"));
+        let step = written(fate(Verdict::Malformed(Failure::new("not JSON")), policy));
         assert_eq!(step.kind, Kind::FailureReply);
         assert_eq!(shown(&step.record.headers).last().unwrap(), "longshore.status=malformed");
     }
 
     #[test]
     fn with_neither_topic_the_user_decides() {
-        assert_eq!(decide(done(failure()), NEITHER, "g"), Fate::Stop);
-        assert_eq!(decide(done(failure()), Policy { on_failure: OnFailure::Drop, ..NEITHER }, "g"), Fate::Drop);
+        assert_eq!(fate(failure(), NEITHER), Fate::Stop);
+        assert_eq!(fate(failure(), Policy { on_failure: OnFailure::Drop, ..NEITHER }), Fate::Drop);
     }
 
     #[test]
     fn no_answer_wanted() {
-        assert_eq!(decide(done(Verdict::Succeeded(Answer::None)), BOTH, "g"), Fate::Silent);
-        assert_eq!(decide(done(Verdict::Succeeded(Answer::value("a"))), NEITHER, "g"), Fate::Silent);
+        assert_eq!(fate(Verdict::Succeeded(Answer::None), BOTH), Fate::Silent);
+        assert_eq!(fate(Verdict::Succeeded(Answer::value("a")), NEITHER), Fate::Silent);
     }
 
     #[test]
     fn an_answer_too_large_becomes_a_dead_letter_that_says_why() {
-        let step = written(decide(done(Verdict::Succeeded(Answer::value(vec![0; 5000]))), BOTH, "g"));
+        let step = written(fate(Verdict::Succeeded(Answer::value(vec![0; 5000])), BOTH));
         let smaller = smaller(step).expect("something left to try");
         assert_eq!(smaller.kind, Kind::DeadLetter);
         assert_eq!(smaller.record.value.as_deref(), Some(&b"v"[..]));
@@ -408,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_too_large_says_what_it_was() {
-        let step = smaller(written(decide(done(failure()), BOTH, "g"))).expect("something left to try");
+        let step = smaller(written(fate(failure(), BOTH))).expect("something left to try");
         assert_eq!((&step.record.key, &step.record.value), (&None, &None));
         let headers = shown(&step.record.headers);
         assert_eq!(headers[0], "__dlq.errors.topic=in");

@@ -120,8 +120,6 @@ impl Longshore {
             span: SPAN,
             commit_interval: self.config.commit_interval,
             grace: self.config.grace,
-            policy: self.config.policy,
-            group: self.config.group.as_str().into(),
         };
         let mut scheduler = Scheduler::new(rules, begun);
         let ready = tokio::select! {
@@ -138,7 +136,7 @@ impl Longshore {
     fn engine(self, mut scheduler: Scheduler, ready: Ready) -> Result<Engine, RunError> {
         let Self { config, task, watch, progress, .. } = self;
         let Ready { cluster, topic, id, store, assignments, replies, dead_letters } = ready;
-        let pool = Pool::new(task, config.format, config.workers)
+        let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
         let plane = DataPlane::new(cluster.clone());
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));

@@ -1,7 +1,7 @@
 //! The threads that tasks run on: named, plain OS threads on one shared queue, apart from tokio's.
 //!
 //! ```text
-//!   submit ──▶ queue ──▶ thread `task-7`: take ─▶ check format ─▶ run ─▶ put, until the load is empty ──▶ Ended
+//!   submit ──▶ queue ──▶ thread `task-7`: take ─▶ check format ─▶ run ─▶ decide its fate ─▶ put, until the load is empty ──▶ Ended
 //!                            ▲ │
 //!   Running: overdue? ───────┘ └─ take back what has not begun, and what is done
 //! ```
@@ -33,7 +33,7 @@ use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
 use crate::{
-    fate::{Done, Verdict},
+    fate::{self, Done, Policy, Verdict},
     record::{AssignmentId, Record},
     scheduler::Load,
     task::{Failure, Format, Task},
@@ -65,6 +65,9 @@ pub(crate) struct Pool {
 struct Crew {
     task: Arc<dyn Task>,
     format: Format,
+    policy: Policy,
+    /// As dead letters name it.
+    group: Arc<str>,
     jobs: Receiver<Job>,
     /// Threads there are.
     threads: AtomicUsize,
@@ -118,10 +121,16 @@ impl Pool {
     ///
     /// # Errors
     /// If not even one thread can be started.
-    pub(crate) fn new(task: Arc<dyn Task>, format: Format, workers: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        task: Arc<dyn Task>,
+        format: Format,
+        policy: Policy,
+        group: Arc<str>,
+        workers: usize,
+    ) -> io::Result<Self> {
         let (queue, jobs) = crossbeam_channel::bounded(workers);
         let [threads, named, open] = std::array::from_fn(|_| AtomicUsize::new(0));
-        let crew = Arc::new(Crew { task, format, jobs, threads, named, open });
+        let crew = Arc::new(Crew { task, format, policy, group, jobs, threads, named, open });
         crew.start_thread()?;
         Ok(Self { queue, crew, workers })
     }
@@ -192,11 +201,13 @@ impl Drop for ReplaceIfLost<'_> {
 
 impl Job {
     fn work(self) {
+        // The end of one record is the beginning of the next: a look at the clock costs as much as a short task.
+        let mut begun = Instant::now();
         loop {
             let Some(record) = self.load.lock().todo.pop_front() else { return };
-            let mut answer = AnswerFor { load: &self.load, record: Some(record), begun: Instant::now() };
+            let mut answer = AnswerFor { job: &self, record: Some(record), begun };
             let verdict = self.run(answer.record.as_ref().expect("not answered yet"));
-            answer.give(verdict);
+            begun = answer.give(verdict);
         }
     }
 
@@ -228,23 +239,29 @@ impl Drop for Job {
 
 /// Sees to it that a record is answered for, even if its thread is lost.
 struct AnswerFor<'a> {
-    load: &'a Shared,
+    job: &'a Job,
     record: Option<Record>,
     begun: Instant,
 }
 
 impl AnswerFor<'_> {
-    fn give(&mut self, verdict: Verdict) {
+    /// Gives the time at which it was given.
+    fn give(&mut self, verdict: Verdict) -> Instant {
+        let now = Instant::now();
         if let Some(record) = self.record.take() {
-            let took = self.begun.elapsed();
-            self.load.lock().done.push(Done { record, verdict, took });
+            let crew = &self.job.crew;
+            let done = fate::decide(record, verdict, now - self.begun, crew.policy, &crew.group);
+            self.job.load.lock().done.push(done);
         }
+        now
     }
 }
 
 impl Drop for AnswerFor<'_> {
     fn drop(&mut self) {
-        self.give(Verdict::Failed(Failure::new("the task's thread was lost")));
+        if self.record.is_some() {
+            self.give(Verdict::Failed(Failure::new("the task's thread was lost")));
+        }
     }
 }
 
@@ -269,7 +286,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::{task::Answer, testing::record};
+    use crate::{fate::Ending, task::Answer, testing::record};
 
     fn load(offsets: std::ops::Range<i64>) -> Load {
         let records = offsets.map(|offset| record(offset, Some(b"{}"))).collect();
@@ -277,7 +294,8 @@ mod tests {
     }
 
     fn pool(task: impl Task) -> Pool {
-        Pool::new(Arc::new(task), Format::Json, 4).expect("a thread")
+        let policy = Policy { reply: false, dead_letter: false, on_failure: crate::fate::OnFailure::Drop };
+        Pool::new(Arc::new(task), Format::Json, policy, "g".into(), 4).expect("a thread")
     }
 
     /// All news of a load, to its end.
@@ -295,7 +313,13 @@ mod tests {
     }
 
     fn errors(done: &[Done]) -> Vec<Option<&str>> {
-        done.iter().map(|d| d.verdict.failure().map(Failure::error)).collect()
+        fn error(done: &Done) -> Option<&str> {
+            match &done.ending {
+                Ending::Succeeded => None,
+                Ending::Failed(failure) | Ending::Malformed(failure) => Some(failure.error()),
+            }
+        }
+        done.iter().map(error).collect()
     }
 
     #[tokio::test]
@@ -303,7 +327,7 @@ mod tests {
         let pool = pool(|_: &Record| Ok(Answer::None));
         let (done, todo) = all(pool.submit(load(0..32))).await;
         // A slow machine may find it overdue; then the rest is given back, in order.
-        let offsets: Vec<_> = done.iter().map(|d| d.record.offset.0).chain(todo.iter().map(|r| r.offset.0)).collect();
+        let offsets: Vec<_> = done.iter().map(|d| d.offset.0).chain(todo.iter().map(|r| r.offset.0)).collect();
         assert_eq!(offsets, (0..32).collect::<Vec<_>>());
         assert!(!done.is_empty());
     }
@@ -350,7 +374,7 @@ mod tests {
         assert_eq!(news.todo.iter().map(|r| r.offset.0).collect::<Vec<_>>(), (1..8).collect::<Vec<_>>());
         release.send(()).unwrap();
         let (done, todo) = all(news.rest.expect("one still runs")).await;
-        assert_eq!((done.len(), done[0].record.offset.0, todo.len()), (1, 0, 0));
+        assert_eq!((done.len(), done[0].offset.0, todo.len()), (1, 0, 0));
     }
 
     #[tokio::test]
@@ -358,7 +382,7 @@ mod tests {
         let pool = pool(|_: &Record| -> Result<Answer, Failure> { panic!("reached") });
         let load = Load { assignment: AssignmentId(1), records: vec![record(0, Some(b"{"))] };
         let (done, _) = all(pool.submit(load)).await;
-        assert!(matches!(&done[0].verdict, Verdict::Malformed(f) if f.error().starts_with("not JSON")));
+        assert!(matches!(&done[0].ending, Ending::Malformed(f) if f.error().starts_with("not JSON")));
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ pub use self::counters::{Counters, Summary};
 use self::phase::Phase;
 use crate::{
     error::RunError,
-    fate::{self, Done, Fate, Kind, Policy, Step, Verdict},
+    fate::{self, Done, Ending, Fate, Kind, Step},
     offsets::Committed,
     record::{AssignmentId, LeaderEpoch, Offset, Record, TopicPartition},
     sink::Outgoing,
@@ -50,10 +50,6 @@ pub struct Rules {
     pub commit_interval: Duration,
     /// How long running tasks may finish once the run is to end.
     pub grace: Duration,
-    /// Where answers and failures go.
-    pub policy: Policy,
-    /// The group, as dead letters name it.
-    pub group: Arc<str>,
 }
 
 /// How long an idle partition goes without a commit: Kafka lets the offsets of a group without members expire, even while
@@ -68,7 +64,7 @@ const SHORT_TASK: Duration = Duration::from_micros(50);
 /// How much work of short tasks goes to a worker at once.
 const LOAD_TIME: Duration = Duration::from_micros(200);
 /// The most records that go to a worker at once.
-pub const MAX_LOAD: usize = 32;
+pub const MAX_LOAD: usize = 128;
 
 /// A partition that is ours from now on.
 #[derive(Debug, Clone)]
@@ -272,14 +268,15 @@ impl Scheduler {
             return;
         }
         for done in done {
-            self.counters.count(&done.verdict);
+            self.counters.count(&done.ending);
             self.task_nanos = self.task_nanos / 8 * 7 + nanos(done.took) / 8;
-            let (offset, size) = (done.record.offset, done.record.size());
-            let failure = done.verdict.failure().cloned();
-            if let Some(failure) = &failure {
-                warn_of(&done, failure);
-            }
-            match fate::decide(done, self.rules.policy, &self.rules.group) {
+            let Done { offset, size, ending, fate, .. } = done;
+            let error = match ending {
+                Ending::Succeeded => String::new(),
+                Ending::Failed(failure) => self.warn_of("message failed", id, offset, failure),
+                Ending::Malformed(failure) => self.warn_of("message malformed", id, offset, failure),
+            };
+            match fate {
                 Fate::Write(step) => self.write(id, offset, size, step, now),
                 Fate::Silent => self.finish(id, offset, size, now),
                 Fate::Drop => {
@@ -287,12 +284,19 @@ impl Scheduler {
                     self.finish(id, offset, size, now);
                 }
                 Fate::Stop => {
-                    let error = failure.map_or_else(String::new, |failure| failure.error().to_owned());
                     let source_partition = Arc::clone(&self.partitions[&id].source);
                     self.stop(RunError::MessageFailed { source_partition, offset, error }, now);
                 }
             }
         }
+    }
+
+    /// Never the payload: only where it lies, and what went wrong. Gives the latter back.
+    fn warn_of(&self, what: &str, id: AssignmentId, offset: Offset, failure: Failure) -> String {
+        let TopicPartition { topic, partition } = &*self.partitions[&id].source;
+        let error = failure.into_error();
+        tracing::warn!(topic = &**topic, partition, offset = offset.0, error, "{what}");
+        error
     }
 
     /// Takes back what was in a load and did not begin to run.
@@ -586,18 +590,6 @@ impl Scheduler {
     fn breaks(&self, _: Defect) -> bool {
         false
     }
-}
-
-/// Never the payload: only where it lies, and what went wrong.
-fn warn_of(done: &Done, failure: &Failure) {
-    let what = if matches!(done.verdict, Verdict::Malformed(_)) { "malformed" } else { "failed" };
-    tracing::warn!(
-        topic = &*done.record.source.topic,
-        partition = done.record.source.partition,
-        offset = done.record.offset.0,
-        error = failure.error(),
-        "message {what}"
-    );
 }
 
 fn nanos(duration: Duration) -> u64 {

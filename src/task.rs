@@ -92,6 +92,12 @@ impl Failure {
     pub fn error(&self) -> &str {
         &self.error
     }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn into_error(self) -> String {
+        self.error
+    }
 }
 
 impl<E: fmt::Display> From<E> for Failure {

@@ -16,6 +16,7 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use rskafka::{client::error::ProtocolError, record::RecordAndOffset};
 use tokio::time::timeout;
 
@@ -143,8 +144,30 @@ fn fetch_size(max_bytes: usize) -> Range<i32> {
     1..i32::try_from(bytes + 1).expect("the clamp is far below 2 GiB")
 }
 
-/// Moves what rskafka decoded into our records: no payload is copied, one allocation per record that has headers.
+/// Where small keys and values are put together: an allocation for each, made on one thread and given back on another,
+/// costs more than the copy. Larger ones stay where they are. A record that runs for long holds one page of them.
+#[derive(Default)]
+struct Page(BytesMut);
+
+impl Page {
+    const SIZE: usize = 16 << 10;
+    const SMALL: usize = 1 << 10;
+
+    fn put(&mut self, content: Vec<u8>) -> Bytes {
+        if content.len() > Self::SMALL {
+            return content.into();
+        }
+        if content.len() > self.0.capacity() {
+            self.0 = BytesMut::with_capacity(Self::SIZE);
+        }
+        self.0.extend_from_slice(&content);
+        self.0.split().freeze()
+    }
+}
+
+/// Makes of what rskafka decoded our records: no large payload is copied.
 fn batch(source: &Arc<TopicPartition>, from: Offset, records: Vec<RecordAndOffset>, high_watermark: Offset) -> Batch {
+    let mut page = Page::default();
     let records: Vec<Record> = records
         .into_iter()
         // A batch may begin below the offset that was asked for. rskafka drops those records too.
@@ -153,8 +176,8 @@ fn batch(source: &Arc<TopicPartition>, from: Offset, records: Vec<RecordAndOffse
             source: Arc::clone(source),
             offset: Offset(offset),
             timestamp_ms: record.timestamp.timestamp_millis(),
-            key: record.key.map(Into::into),
-            value: record.value.map(Into::into),
+            key: record.key.map(|key| page.put(key)),
+            value: record.value.map(|value| page.put(value)),
             headers: record.headers.into_iter().map(|(name, value)| Header::new(name, value)).collect(),
         })
         .collect();

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     error::{RunError, exit},
-    fate::{Kind, Verdict},
+    fate::{Ending, Kind},
     record::Offset,
 };
 
@@ -61,11 +61,11 @@ impl Counters {
         }
     }
 
-    pub(super) fn count(&mut self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Succeeded(_) => self.succeeded += 1,
-            Verdict::Failed(_) => self.failed += 1,
-            Verdict::Malformed(_) => self.malformed += 1,
+    pub(super) fn count(&mut self, ending: &Ending) {
+        match ending {
+            Ending::Succeeded => self.succeeded += 1,
+            Ending::Failed(_) => self.failed += 1,
+            Ending::Malformed(_) => self.malformed += 1,
         }
     }
 

@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::*;
-use crate::{fate::OnFailure, task::Answer};
+use crate::{
+    fate::{OnFailure, Policy, Verdict},
+    task::Answer,
+};
 
 type Violation = String;
 /// Partition and offset.
@@ -59,6 +62,7 @@ enum Death {
 struct World {
     rng: fastrand::Rng,
     rules: Rules,
+    policy: Policy,
     /// The offsets that there are, by partition, and where each log ends.
     log: BTreeMap<i32, Vec<i64>>,
     ends: BTreeMap<i32, i64>,
@@ -108,8 +112,6 @@ impl World {
             span: if rng.bool() { 1 << 20 } else { rng.usize(1..=40) },
             commit_interval: Duration::from_millis(rng.u64(0..=1500)),
             grace: Duration::from_millis(rng.u64(0..=3000)),
-            policy,
-            group: "g".into(),
         };
         let (mut log, mut ends, mut plans) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let short = rng.bool();
@@ -133,6 +135,7 @@ impl World {
         Self {
             rng,
             rules,
+            policy,
             log,
             ends,
             plans,
@@ -175,7 +178,7 @@ impl World {
 
     /// What must be acknowledged of a message before it may count as finished.
     fn wanted(&self, at: At) -> BTreeSet<Kind> {
-        let Policy { reply, dead_letter, .. } = self.rules.policy;
+        let Policy { reply, dead_letter, .. } = self.policy;
         match &self.plans[&at].verdict {
             Verdict::Succeeded(Answer::Reply { .. }) if reply => [Kind::Reply].into(),
             Verdict::Succeeded(_) => [].into(),
@@ -442,7 +445,7 @@ impl World {
             *self.ran.entry(at).or_default() += 1;
             self.settle(life, at);
             let Plan { verdict, time, .. } = self.plans[&at].clone();
-            outcomes.push(Done { record, verdict, took: time });
+            outcomes.push(fate::decide(record, verdict, time, self.policy, "g"));
         }
         if ended {
             life.busy -= 1;

@@ -59,14 +59,20 @@ fn wishes(record: &Record) -> Wishes {
     serde_json::from_slice(value).map(|message: Message| message.longshore).unwrap_or_default()
 }
 
+/// Gives how long it took. No time takes none.
+fn sleep(time: Duration) -> Duration {
+    if time.is_zero() {
+        return time;
+    }
+    let begun = Instant::now();
+    thread::sleep(time);
+    begun.elapsed()
+}
+
 impl Task for Sleep {
     fn run(&self, record: &Record) -> Result<Answer, Failure> {
-        let begun = Instant::now();
         let wishes = wishes(record);
-        let time = wishes.sleep_ms.map_or(self.time, Duration::from_millis);
-        if !time.is_zero() {
-            thread::sleep(time);
-        }
+        let took = sleep(wishes.sleep_ms.map_or(self.time, Duration::from_millis));
         if let Some(why) = wishes.panic {
             panic!("{why}");
         }
@@ -78,7 +84,7 @@ impl Task for Sleep {
             topic: &record.source.topic,
             partition: record.source.partition,
             offset: record.offset.0,
-            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         Ok(Answer::value(serde_json::to_vec(&body)?))
     }

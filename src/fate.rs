@@ -22,6 +22,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
+    page::Page,
     record::{Header, Offset, Record},
     sink::Outgoing,
     task::{Answer, Failure},
@@ -162,50 +163,62 @@ struct FailureBody<'a> {
     offset: i64,
 }
 
+/// By what a fate is decided.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    /// Where answers and failures go.
+    pub policy: Policy,
+    /// The group, as dead letters name it.
+    pub group: &'a str,
+    /// Where headers are put.
+    pub page: &'a mut Page,
+}
+
 /// Decides the fate of a message that came to its end. Done on the thread that ran it: its content, as far as nothing
 /// becomes of it, goes no further.
 #[must_use]
-pub fn decide(record: Record, verdict: Verdict, took: Duration, policy: Policy, group: &str) -> Done {
+pub fn decide(record: Record, verdict: Verdict, took: Duration, judge: &mut Judge<'_>) -> Done {
     let (offset, size) = (record.offset, record.size());
     let (ending, fate) = match verdict {
-        Verdict::Succeeded(Answer::Reply { value, headers }) if policy.reply => {
-            (Ending::Succeeded, Fate::Write(reply(record, value, headers, policy, group)))
+        Verdict::Succeeded(Answer::Reply { value, headers }) if judge.policy.reply => {
+            (Ending::Succeeded, Fate::Write(reply(record, value, headers, judge)))
         }
         Verdict::Succeeded(_) => (Ending::Succeeded, Fate::Silent),
         Verdict::Failed(failure) => {
-            let fate = failed(record, "failed", &failure, policy, group);
+            let fate = failed(record, "failed", &failure, judge);
             (Ending::Failed(failure), fate)
         }
         Verdict::Malformed(failure) => {
-            let fate = failed(record, "malformed", &failure, policy, group);
+            let fate = failed(record, "malformed", &failure, judge);
             (Ending::Malformed(failure), fate)
         }
     };
     Done { offset, size, took, ending, fate }
 }
 
-fn reply(record: Record, value: Bytes, mut headers: Vec<Header>, policy: Policy, group: &str) -> Step {
-    add_answer_headers(&mut headers, &record, "ok");
-    let instead = if_too_large(&record, value.len(), policy, group);
-    let record = Outgoing { key: record.key, value: Some(value), headers };
+fn reply(record: Record, value: Bytes, mut headers: Vec<Header>, judge: &mut Judge<'_>) -> Step {
+    add_answer_headers(&mut headers, &record, "ok", judge.page);
+    let instead = if_too_large(&record, value.len(), judge);
+    let record = Outgoing { key: record.key, value: Some(judge.page.put(value)), headers };
     Step { kind: Kind::Reply, record, then: None, instead }
 }
 
 /// An answer that no broker takes becomes a failure. Only answers large enough to be refused carry this along.
-fn if_too_large(record: &Record, size: usize, policy: Policy, group: &str) -> Option<Box<Step>> {
+fn if_too_large(record: &Record, size: usize, judge: &mut Judge<'_>) -> Option<Box<Step>> {
     const NEVER_REFUSED: usize = 4096;
     if size <= NEVER_REFUSED {
         return None;
     }
     let failure = Failure::new(format_args!("the answer of {size} bytes is too large for the reply topic"));
-    match failed(record.clone(), "failed", &failure, policy, group) {
+    match failed(record.clone(), "failed", &failure, judge) {
         Fate::Write(step) => Some(Box::new(step)),
         Fate::Silent | Fate::Drop | Fate::Stop => None,
     }
 }
 
-fn failed(record: Record, status: &str, failure: &Failure, policy: Policy, group: &str) -> Fate {
-    let reply = policy.reply.then(|| failure_reply(&record, status, failure));
+fn failed(record: Record, status: &'static str, failure: &Failure, judge: &mut Judge<'_>) -> Fate {
+    let Judge { policy, group, page } = judge;
+    let reply = policy.reply.then(|| failure_reply(&record, status, failure, page));
     if policy.dead_letter {
         return Fate::Write(dead_letter(record, failure, group, reply));
     }
@@ -216,7 +229,7 @@ fn failed(record: Record, status: &str, failure: &Failure, policy: Policy, group
     }
 }
 
-fn failure_reply(record: &Record, status: &str, failure: &Failure) -> Step {
+fn failure_reply(record: &Record, status: &'static str, failure: &Failure, page: &mut Page) -> Step {
     let body = FailureBody {
         status,
         error: failure.error(),
@@ -226,22 +239,25 @@ fn failure_reply(record: &Record, status: &str, failure: &Failure) -> Step {
     };
     let value = serde_json::to_vec(&body).expect("strings and numbers are JSON");
     let mut headers = Vec::new();
-    add_answer_headers(&mut headers, record, status);
+    add_answer_headers(&mut headers, record, status, page);
     let record = Outgoing { key: record.key.clone(), value: Some(value.into()), headers };
     Step { kind: Kind::FailureReply, record, then: None, instead: None }
 }
 
-fn add_answer_headers(headers: &mut Vec<Header>, record: &Record, status: &str) {
+fn add_answer_headers(headers: &mut Vec<Header>, record: &Record, status: &'static str, page: &mut Page) {
     headers.reserve(4 + record.headers.len().min(headers::PASSED_ON.len()));
     for header in &record.headers {
         if headers::PASSED_ON.iter().any(|name| header.name == name.as_bytes()) {
             headers.push(header.clone());
         }
     }
-    headers.push(text(headers::TOPIC, record.source.topic.to_string()));
-    headers.push(text(headers::PARTITION, record.source.partition.to_string()));
-    headers.push(text(headers::OFFSET, record.offset.to_string()));
-    headers.push(text(headers::STATUS, status.to_owned()));
+    let mut paged = |name: &'static str, value: &str| {
+        headers.push(Header { name: Bytes::from_static(name.as_bytes()), value: Some(page.copy(value.as_bytes())) });
+    };
+    paged(headers::TOPIC, &record.source.topic);
+    paged(headers::PARTITION, &record.source.partition.to_string());
+    paged(headers::OFFSET, &record.offset.to_string());
+    headers.push(text(headers::STATUS, status));
 }
 
 fn text(name: &'static str, value: impl Into<Cow<'static, str>>) -> Header {
@@ -317,7 +333,7 @@ mod tests {
             Header::new("private", "q"),
             Header { name: Bytes::from_static(b"kafka_correlationId"), value: Some(Bytes::from_static(b"\0\x01")) },
         ];
-        decide(record, verdict, Duration::ZERO, policy, "g").fate
+        decide(record, verdict, Duration::ZERO, &mut Judge { policy, group: "g", page: &mut Page::default() }).fate
     }
 
     fn failure() -> Verdict {

@@ -14,6 +14,7 @@ pub mod fate;
 pub mod kafka;
 mod longshore;
 pub mod offsets;
+pub mod page;
 pub mod pool;
 pub mod record;
 mod room;

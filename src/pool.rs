@@ -33,7 +33,8 @@ use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
 use crate::{
-    fate::{self, Done, Policy, Verdict},
+    fate::{self, Done, Judge, Policy, Verdict},
+    page::Page,
     record::{AssignmentId, Record},
     scheduler::Load,
     task::{Failure, Format, Task},
@@ -175,8 +176,9 @@ impl Crew {
         let crew = Arc::clone(self);
         let started = thread::Builder::new().name(format!("task-{number}")).spawn(move || {
             let _replaced = ReplaceIfLost(&crew);
+            let mut page = Page::default();
             while let Ok(job) = crew.jobs.recv() {
-                job.work();
+                job.work(&mut page);
             }
         });
         match started {
@@ -200,12 +202,12 @@ impl Drop for ReplaceIfLost<'_> {
 }
 
 impl Job {
-    fn work(self) {
+    fn work(self, page: &mut Page) {
         // The end of one record is the beginning of the next: a look at the clock costs as much as a short task.
         let mut begun = Instant::now();
         loop {
             let Some(record) = self.load.lock().todo.pop_front() else { return };
-            let mut answer = AnswerFor { job: &self, record: Some(record), begun };
+            let mut answer = AnswerFor { job: &self, page, record: Some(record), begun };
             let verdict = self.run(answer.record.as_ref().expect("not answered yet"));
             begun = answer.give(verdict);
         }
@@ -240,6 +242,7 @@ impl Drop for Job {
 /// Sees to it that a record is answered for, even if its thread is lost.
 struct AnswerFor<'a> {
     job: &'a Job,
+    page: &'a mut Page,
     record: Option<Record>,
     begun: Instant,
 }
@@ -249,8 +252,13 @@ impl AnswerFor<'_> {
     fn give(&mut self, verdict: Verdict) -> Instant {
         let now = Instant::now();
         if let Some(record) = self.record.take() {
-            let crew = &self.job.crew;
-            let done = fate::decide(record, verdict, now - self.begun, crew.policy, &crew.group);
+            let (crew, page) = (&self.job.crew, &mut *self.page);
+            let done = fate::decide(
+                record,
+                verdict,
+                now - self.begun,
+                &mut Judge { policy: crew.policy, group: &crew.group, page },
+            );
             self.job.load.lock().done.push(done);
         }
         now

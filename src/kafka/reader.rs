@@ -16,7 +16,6 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use rskafka::{client::error::ProtocolError, record::RecordAndOffset};
 use tokio::time::timeout;
 
@@ -26,6 +25,7 @@ use super::{
     with_causes,
 };
 use crate::{
+    page::Page,
     record::{Header, Offset, Record, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
@@ -142,27 +142,6 @@ impl PartitionReader for RskafkaReader {
 fn fetch_size(max_bytes: usize) -> Range<i32> {
     let bytes = max_bytes.clamp(1, MAX_FETCH_BYTES);
     1..i32::try_from(bytes + 1).expect("the clamp is far below 2 GiB")
-}
-
-/// Where small keys and values are put together: an allocation for each, made on one thread and given back on another,
-/// costs more than the copy. Larger ones stay where they are. A record that runs for long holds one page of them.
-#[derive(Default)]
-struct Page(BytesMut);
-
-impl Page {
-    const SIZE: usize = 16 << 10;
-    const SMALL: usize = 1 << 10;
-
-    fn put(&mut self, content: Vec<u8>) -> Bytes {
-        if content.len() > Self::SMALL {
-            return content.into();
-        }
-        if content.len() > self.0.capacity() {
-            self.0 = BytesMut::with_capacity(Self::SIZE);
-        }
-        self.0.extend_from_slice(&content);
-        self.0.split().freeze()
-    }
 }
 
 /// Makes of what rskafka decoded our records: no large payload is copied.

@@ -15,7 +15,8 @@ use std::{
 
 use super::*;
 use crate::{
-    fate::{OnFailure, Policy, Verdict},
+    fate::{Judge, OnFailure, Policy, Verdict},
+    page::Page,
     task::Answer,
 };
 
@@ -439,13 +440,15 @@ impl World {
         let any = done.first().or(todo.first()).expect("news of something");
         let id = AssignmentId(any.source.partition as u64);
         let mut outcomes = Vec::new();
+        let mut page = Page::default();
+        let mut judge = Judge { policy: self.policy, group: "g", page: &mut page };
         for record in done {
             let at = at(&record);
             promise!(life.running.remove(&at), "3: {at:?} ended but did not run");
             *self.ran.entry(at).or_default() += 1;
             self.settle(life, at);
             let Plan { verdict, time, .. } = self.plans[&at].clone();
-            outcomes.push(fate::decide(record, verdict, time, self.policy, "g"));
+            outcomes.push(fate::decide(record, verdict, time, &mut judge));
         }
         if ended {
             life.busy -= 1;

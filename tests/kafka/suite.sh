@@ -1,10 +1,10 @@
 # What the cases of `suite` are made of. Sourced by it; it does nothing by itself.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 
 # What one call of Longshore may take.
 run_deadline_s=120
 # How many cases run beside each other.
-lanes=2
+lanes=3
 
 # Ends the case.
 fail() {

@@ -20,6 +20,8 @@ mod counters;
 mod phase;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -491,7 +493,9 @@ impl Scheduler {
                 self.counters.forced |= !self.is_quiet();
                 self.phase = Phase::Closing { until: now + LAST_COMMIT };
                 self.next_commit = now;
-                return None;
+                if !clean {
+                    return None;
+                }
             }
             Phase::Draining { .. } => return None,
             Phase::Closing { until } if !clean && now < until => return None,

@@ -1,0 +1,31 @@
+//! Single decisions, where a whole simulated run would not show what is meant.
+
+use super::*;
+use crate::{fate::OnFailure, testing::record};
+
+/// A scheduler whose only partition begins, and is committed, at 0, and whose only worker runs offset 0.
+fn busy(grace: Duration, now: Instant) -> Scheduler {
+    let policy = Policy { reply: true, dead_letter: false, on_failure: OnFailure::Stop };
+    let commit_interval = Duration::from_secs(1);
+    let mut scheduler =
+        Scheduler::new(Rules { workers: 1, span: 100, commit_interval, grace, policy, group: "g".into() }, now);
+    let id = AssignmentId(0);
+    let source = Arc::new(TopicPartition::new("in", 0));
+    let committed = Some(Offset(0));
+    let assignment = Assignment { id, source, leader_epoch: LeaderEpoch(0), start: Offset(0), committed, end: None };
+    scheduler.assign(vec![assignment], now);
+    scheduler.handle_fetched(id, vec![record(0, None)], Offset(1), now);
+    assert!(scheduler.poll_load(now).is_some());
+    scheduler
+}
+
+#[test]
+fn an_end_without_grace_waits_for_nothing_where_all_is_committed() {
+    let now = Instant::now();
+    let mut scheduler = busy(Duration::ZERO, now);
+    scheduler.drain(now);
+    assert!(scheduler.poll_commit(now).is_none());
+    let summary = scheduler.poll_end(now).expect("over");
+    assert!(summary.forced);
+    assert_eq!(summary.in_flight_at_exit, 1);
+}

@@ -1,0 +1,1 @@
+//! To be written: the tests of drain.

@@ -182,6 +182,8 @@ pub struct Scheduler {
     open: usize,
     committing: Option<HashMap<AssignmentId, Offset>>,
     next_commit: Instant,
+    /// The last commit was not acknowledged, so that the next one has to wait for its time.
+    commit_failed: bool,
     /// Something may have changed that is to be committed.
     maybe_dirty: bool,
     /// When the partition that was longest without a commit is due for one.
@@ -210,6 +212,7 @@ impl Scheduler {
             open: 0,
             committing: None,
             next_commit: now,
+            commit_failed: false,
             maybe_dirty: false,
             idle_commit: now + IDLE_COMMIT,
             phase: Phase::Running,
@@ -341,6 +344,7 @@ impl Scheduler {
     pub fn handle_committed(&mut self, acknowledged: bool, now: Instant) {
         let committing = self.committing.take().expect("a commit was under way");
         self.maybe_dirty = true;
+        self.commit_failed = !acknowledged;
         if !acknowledged && !self.breaks(Defect::TrustFailedCommit) {
             self.counters.failed_commits += 1;
             return;
@@ -437,7 +441,8 @@ impl Scheduler {
 
     /// What is to be committed now, if a commit is due. Comes back through [`handle_committed`](Self::handle_committed).
     pub fn poll_commit(&mut self, now: Instant) -> Option<BTreeMap<i32, Committed>> {
-        let due = now >= self.next_commit || (self.is_quiet() && !self.phase.is_running());
+        let last = self.is_quiet() && !self.phase.is_running() && !self.commit_failed;
+        let due = now >= self.next_commit || last;
         if self.committing.is_some() || !due || self.phase == Phase::Over {
             return None;
         }

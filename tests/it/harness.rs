@@ -282,6 +282,14 @@ impl Running {
         self
     }
 
+    /// What stands in its log between `before` and `after`.
+    #[track_caller]
+    pub(crate) fn said_between(&self, before: &str, after: &str) -> String {
+        let log = self.log.err.lock().expect("no panic");
+        let found = log.split_once(before).and_then(|(_, rest)| rest.split_once(after));
+        found.unwrap_or_else(|| panic!("nothing between {before:?} and {after:?} in:\n{log}")).0.to_owned()
+    }
+
     /// Whether it has not ended yet.
     pub(crate) fn lives(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()

@@ -512,7 +512,7 @@ impl Scheduler {
     pub fn summary(&mut self, now: Instant) -> Summary {
         let committed = self.partitions.values().filter_map(|p| Some((p.source.partition, p.committed?))).collect();
         let uncommitted = self.is_uncommitted();
-        let in_flight = self.partitions.values().map(|p| p.tracker.started().count()).sum();
+        let in_flight = self.partitions.values().map(|p| p.tracker.begun()).sum::<usize>();
         self.counters.summary(now, committed, in_flight, uncommitted, self.error.take())
     }
 

@@ -19,6 +19,18 @@ fn what_runs_may_finish_and_nothing_new_starts() {
 }
 
 #[test]
+fn what_travelled_with_a_long_task_and_never_began_is_not_counted_as_in_flight() {
+    let kafka = Kafka::start(1);
+    // Very short tasks go to a worker several at once.
+    kafka.put(0, plain(300).into_iter().chain([sleeps(400)]).chain(plain(300)));
+    let run = kafka.longshore("--workers 1").start();
+    kafka.until_answers(300);
+    run.signal(Signal::TERM);
+    run.end().exits(0).counts("received 601, succeeded 301, replied 301, in_flight_at_exit 0");
+    assert_eq!(kafka.kept(0), Some(301));
+}
+
+#[test]
 fn ctrl_c_drains_as_sigterm_does() {
     let kafka = Kafka::start(1);
     let run = kafka.longshore("").start();

@@ -151,6 +151,7 @@ fn every_connection_closed_at_once() {
 fn a_broker_that_pauses() {
     survives(&one_node(), nothing, |kafka| {
         kafka.pause();
+        // Not a wait for anything: this is the pause.
         std::thread::sleep(Duration::from_millis(300));
         kafka.resume();
     });

@@ -19,7 +19,7 @@ fn no_more_is_taken_than_may_be_in_flight() {
     let end = run.end().exits(75);
     let received = end.count("received");
     assert!((11..=16).contains(&received), "10 are done, and of 6 in flight it took {received}");
-    assert!(end.count("in_flight_at_exit") <= 2, "more tasks than workers");
+    assert!(end.count("in_flight_at_exit") <= 2, "more tasks than workers: {end:?}");
 }
 
 #[test]

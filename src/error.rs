@@ -152,10 +152,18 @@ impl RunError {
         }
     }
 
-    /// Whether a commit after this could do harm: what we would commit is no longer ours, or of another log.
+    /// Whether a commit after this could do harm, because what we would commit is no longer ours, or of another log; or is
+    /// in vain, because commits are refused.
     #[must_use]
     pub fn forbids_commits(&self) -> bool {
-        matches!(self, Self::NotAlone { .. } | Self::Recreated { .. } | Self::TopicGone { .. } | Self::Fault { .. })
+        matches!(
+            self,
+            Self::NotAlone { .. }
+                | Self::Recreated { .. }
+                | Self::TopicGone { .. }
+                | Self::Unavailable { .. }
+                | Self::Fault { .. }
+        )
     }
 }
 

@@ -198,22 +198,29 @@ pub fn decide(record: Record, verdict: Verdict, took: Duration, judge: &mut Judg
 
 fn reply(record: Record, value: Bytes, mut headers: Vec<Header>, judge: &mut Judge<'_>) -> Step {
     add_answer_headers(&mut headers, &record, "ok", judge.page);
-    let instead = if_too_large(&record, value.len(), judge);
+    let lengths = headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Bytes::len));
+    let size = value.len() + record.key.as_ref().map_or(0, Bytes::len) + lengths.sum::<usize>();
+    let instead = if_too_large(&record, size, value.len(), judge);
     let record = Outgoing { key: record.key, value: Some(judge.page.put(value)), headers };
     Step { kind: Kind::Reply, record, then: None, instead }
 }
 
-/// An answer that no broker takes becomes a failure. Only answers large enough to be refused carry this along.
-fn if_too_large(record: &Record, size: usize, judge: &mut Judge<'_>) -> Option<Box<Step>> {
-    const NEVER_REFUSED: usize = 4096;
-    if size <= NEVER_REFUSED {
+/// An answer that no broker takes becomes a failure. Only answers large enough to be refused (with their keys and headers,
+/// `size`) carry this along; [`smaller`] makes do without it where a topic takes less still.
+fn if_too_large(record: &Record, size: usize, answer: usize, judge: &mut Judge<'_>) -> Option<Box<Step>> {
+    const SELDOM_REFUSED: usize = 4096;
+    if size <= SELDOM_REFUSED {
         return None;
     }
-    let failure = Failure::new(format_args!("the answer of {size} bytes is too large for the reply topic"));
+    let failure = too_large(answer);
     match failed(record.clone(), "failed", &failure, judge) {
         Fate::Write(step) => Some(Box::new(step)),
         Fate::Silent | Fate::Drop | Fate::Stop => None,
     }
+}
+
+fn too_large(answer: usize) -> Failure {
+    Failure::new(format_args!("the answer of {answer} bytes is too large for the reply topic"))
 }
 
 fn failed(record: Record, status: &'static str, failure: &Failure, judge: &mut Judge<'_>) -> Fate {
@@ -244,8 +251,11 @@ fn failure_reply(record: &Record, status: &'static str, failure: &Failure, page:
     Step { kind: Kind::FailureReply, record, then: None, instead: None }
 }
 
+/// How many headers an answer has beside those of its task and those that it passes on.
+const OWN_HEADERS: usize = 4;
+
 fn add_answer_headers(headers: &mut Vec<Header>, record: &Record, status: &'static str, page: &mut Page) {
-    headers.reserve(4 + record.headers.len().min(headers::PASSED_ON.len()));
+    headers.reserve(OWN_HEADERS + record.headers.len().min(headers::PASSED_ON.len()));
     for header in &record.headers {
         if headers::PASSED_ON.iter().any(|name| header.name == name.as_bytes()) {
             headers.push(header.clone());
@@ -277,17 +287,51 @@ fn dead_letter(record: Record, failure: &Failure, group: &str, then: Option<Step
 
 /// What is written in place of a record that the broker calls too large, if anything is left to try.
 ///
-/// An answer becomes a failure. A dead letter becomes one that says what the message was, without its content. A step
-/// without content that is too large all the same has nothing left.
+/// An answer becomes a failure. A dead letter becomes one that says what the message was, without its content. An answer
+/// of failure loses its key (which may be as large as a message) and the headers that it passes on; its own headers still
+/// say which message it was, and how it went. A step without content that is too large all the same has nothing left.
 #[must_use]
 pub fn smaller(step: Step) -> Option<Step> {
-    match (step.kind, step.instead) {
-        (_, Some(instead)) => Some(*instead),
-        (Kind::DeadLetter, None) if step.record.key.is_some() || step.record.value.is_some() => {
-            Some(Step { record: without_content(step.record), instead: None, ..step })
-        }
-        _ => None,
-    }
+    let Step { kind, record, then, instead } = step;
+    let has_content = record.key.is_some() || record.value.is_some();
+    let (kind, record) = match (kind, instead) {
+        (_, Some(instead)) => return Some(*instead),
+        (Kind::Reply, None) => (Kind::FailureReply, answered_with_failure(record)),
+        (Kind::FailureReply, None) if has_content => (kind, without_key(record)),
+        (Kind::DeadLetter, None) if has_content => (kind, without_content(record)),
+        (Kind::FailureReply | Kind::DeadLetter, None) => return None,
+    };
+    Some(Step { kind, record, then, instead: None })
+}
+
+/// The headers that [`add_answer_headers`] put at the end of an answer.
+fn own_headers(mut headers: Vec<Header>) -> Vec<Header> {
+    headers.split_off(headers.len() - OWN_HEADERS)
+}
+
+/// Makes an answer of success, of which only itself is left, into one of failure.
+fn answered_with_failure(answer: Outgoing) -> Outgoing {
+    let Outgoing { key, value, headers } = answer;
+    let mut headers = own_headers(headers);
+    headers.pop();
+    headers.push(text(headers::STATUS, "failed"));
+    let own = |at: usize| headers[at].value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let failure = too_large(value.map_or(0, |value| value.len()));
+    let body = FailureBody {
+        status: "failed",
+        error: failure.error(),
+        topic: &own(0),
+        partition: own(1).parse().expect("we wrote it"),
+        offset: own(2).parse().expect("we wrote it"),
+    };
+    let value = serde_json::to_vec(&body).expect("strings and numbers are JSON");
+    Outgoing { key, value: Some(value.into()), headers }
+}
+
+fn without_key(failure: Outgoing) -> Outgoing {
+    let Outgoing { key, value, headers } = failure;
+    let value = value.filter(|_| key.is_some());
+    Outgoing { key: None, value, headers: own_headers(headers) }
 }
 
 fn without_content(dead_letter: Outgoing) -> Outgoing {
@@ -325,7 +369,7 @@ mod tests {
     const BOTH: Policy = Policy { reply: true, dead_letter: true, on_failure: OnFailure::Stop };
     const NEITHER: Policy = Policy { reply: false, dead_letter: false, on_failure: OnFailure::Stop };
 
-    fn fate(verdict: Verdict, policy: Policy) -> Fate {
+    fn message() -> Record {
         let mut record = record(7, Some(b"v"));
         record.headers = vec![
             Header::new("traceparent", "00-1"),
@@ -333,6 +377,14 @@ mod tests {
             Header::new("private", "q"),
             Header { name: Bytes::from_static(b"kafka_correlationId"), value: Some(Bytes::from_static(b"\0\x01")) },
         ];
+        record
+    }
+
+    fn fate(verdict: Verdict, policy: Policy) -> Fate {
+        fate_of(message(), verdict, policy)
+    }
+
+    fn fate_of(record: Record, verdict: Verdict, policy: Policy) -> Fate {
         decide(record, verdict, Duration::ZERO, &mut Judge { policy, group: "g", page: &mut Page::default() }).fate
     }
 
@@ -445,5 +497,35 @@ mod tests {
         assert_eq!(headers[6..8], ["longshore.size=2".to_owned(), format!("longshore.sha256={hash}")]);
         assert!(step.then.is_some(), "whoever asked still learns of it");
         assert_eq!(smaller(step), None);
+    }
+
+    #[test]
+    fn a_large_key_counts_as_much_as_a_large_answer() {
+        let record = Record { key: Some(vec![b'k'; 5000].into()), ..message() };
+        let fate = fate_of(record, Verdict::Succeeded(Answer::value("a")), BOTH);
+        let step = smaller(written(fate)).expect("something left to try");
+        assert_eq!(step.kind, Kind::DeadLetter);
+        let reply = *step.then.expect("whoever asked learns of it");
+        let reply = smaller(reply).expect("something left to try");
+        assert_eq!((reply.kind, &reply.record.key), (Kind::FailureReply, &None));
+        assert!(reply.record.value.is_some());
+        let bare = smaller(reply).expect("something left to try");
+        assert_eq!((&bare.record.key, &bare.record.value), (&None, &None));
+        let coordinates =
+            ["longshore.topic=in", "longshore.partition=0", "longshore.offset=7", "longshore.status=failed"];
+        assert_eq!(shown(&bare.record.headers), coordinates);
+        assert_eq!(smaller(bare), None);
+    }
+
+    #[test]
+    fn a_small_answer_that_is_too_large_all_the_same_becomes_a_failure_answer() {
+        let step = smaller(written(fate(Verdict::Succeeded(Answer::value("abc")), BOTH))).expect("left");
+        assert_eq!((step.kind, step.record.key.as_deref()), (Kind::FailureReply, Some(&b"k"[..])));
+        assert_eq!(shown(&step.record.headers).last().unwrap(), "longshore.status=failed");
+        let body: serde_json::Value = serde_json::from_slice(step.record.value.as_deref().unwrap()).unwrap();
+        let error = "the answer of 3 bytes is too large for the reply topic";
+        let expected =
+            serde_json::json!({"status": "failed", "error": error, "topic": "in", "partition": 0, "offset": 7});
+        assert_eq!(body, expected);
     }
 }

@@ -18,10 +18,6 @@ impl Room {
         Self { limit, used: AtomicUsize::new(0), freed: Notify::new() }
     }
 
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// Takes `count`, and waits for as long as there is no room for it. Where nothing is taken, any count has room, so
     /// that what is larger than the limit does not wait for ever.
     pub(crate) async fn take(&self, count: usize) {
@@ -33,6 +29,30 @@ impl Room {
             }
             freed.await;
         }
+    }
+
+    /// Takes up to `most`, and at least 1, as much as there is room for; gives how many it took. Waits for as long as there
+    /// is less room than a 64th of the limit, or than `most`, so that a room that is full does not give out its places one
+    /// by one.
+    pub(crate) async fn take_some(&self, most: usize) -> usize {
+        let least = most.min(self.limit / 64).max(1);
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(taken) = self.try_take_some(least, most) {
+                return taken;
+            }
+            freed.await;
+        }
+    }
+
+    fn try_take_some(&self, least: usize, most: usize) -> Option<usize> {
+        let mut taken = 0;
+        let fits = |used: usize| {
+            taken = self.limit.saturating_sub(used).min(most);
+            (taken >= least).then_some(used + taken)
+        };
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok().map(|_| taken)
     }
 
     fn try_take(&self, count: usize) -> bool {
@@ -72,6 +92,21 @@ mod tests {
         room.give(1);
         assert!((&mut waiting).now_or_never().is_some());
         assert!(room.take(1).now_or_never().is_none(), "full again");
+    }
+
+    #[test]
+    fn some_is_taken_where_there_is_not_room_for_all() {
+        let room = Room::new(10);
+        assert_eq!(room.take_some(6).now_or_never(), Some(6));
+        assert_eq!(room.take_some(6).now_or_never(), Some(4), "one that stays for long is not in the way");
+        let mut waiting = Box::pin(room.take_some(6));
+        assert_eq!((&mut waiting).now_or_never(), None);
+        room.give(1);
+        assert_eq!((&mut waiting).now_or_never(), Some(1));
+        let large = Room::new(640);
+        assert_eq!(large.take_some(635).now_or_never(), Some(635));
+        assert_eq!(large.take_some(100).now_or_never(), None, "not one by one");
+        assert_eq!(large.take_some(5).now_or_never(), Some(5));
     }
 
     #[test]

@@ -180,6 +180,8 @@ pub struct Scheduler {
     open: usize,
     committing: Option<HashMap<AssignmentId, Offset>>,
     next_commit: Instant,
+    /// The last commit was not acknowledged, so that the next one has to wait for its time.
+    commit_failed: bool,
     /// Something may have changed that is to be committed.
     maybe_dirty: bool,
     /// When the partition that was longest without a commit is due for one.
@@ -208,6 +210,7 @@ impl Scheduler {
             open: 0,
             committing: None,
             next_commit: now,
+            commit_failed: false,
             maybe_dirty: false,
             idle_commit: now + IDLE_COMMIT,
             phase: Phase::Running,
@@ -347,6 +350,7 @@ impl Scheduler {
     pub fn handle_committed(&mut self, acknowledged: bool, now: Instant) {
         let committing = self.committing.take().expect("a commit was under way");
         self.maybe_dirty = true;
+        self.commit_failed = !acknowledged;
         if !acknowledged && !self.breaks(Defect::TrustFailedCommit) {
             self.counters.failed_commits += 1;
             return;
@@ -443,7 +447,8 @@ impl Scheduler {
 
     /// What is to be committed now, if a commit is due. Comes back through [`handle_committed`](Self::handle_committed).
     pub fn poll_commit(&mut self, now: Instant) -> Option<BTreeMap<i32, Committed>> {
-        let due = now >= self.next_commit || (self.is_quiet() && !self.phase.is_running());
+        let last = self.is_quiet() && !self.phase.is_running() && !self.commit_failed;
+        let due = now >= self.next_commit || last;
         if self.committing.is_some() || !due || self.phase == Phase::Over {
             return None;
         }
@@ -515,7 +520,7 @@ impl Scheduler {
     pub fn summary(&mut self, now: Instant) -> Summary {
         let committed = self.partitions.values().filter_map(|p| Some((p.source.partition, p.committed?))).collect();
         let uncommitted = self.is_uncommitted();
-        let in_flight = self.partitions.values().map(|p| p.tracker.started().count()).sum();
+        let in_flight = self.partitions.values().map(|p| p.tracker.begun()).sum::<usize>();
         self.counters.summary(now, committed, in_flight, uncommitted, self.error.take())
     }
 

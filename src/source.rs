@@ -177,13 +177,16 @@ impl<R: PartitionReader> FetchLoop<R> {
     async fn hand_over(&self, batch: Batch, before: Offset) -> Result<(), mpsc::error::SendError<SourceEvent>> {
         let Batch { records, next, .. } = batch;
         let assignment = self.assignment;
-        let most = self.room.limit().min(self.limits.max_records).min(MAX_CHUNK);
-        let mut records = records.into_iter().peekable();
+        let mut records = records.into_iter();
         let mut told = before;
-        while records.peek().is_some() {
-            let chunk: Vec<_> = records.by_ref().take(most).collect();
-            self.room.take(chunk.len()).await;
-            self.limits.records.take(chunk.len()).await;
+        while records.len() > 0 {
+            // Whatever is free: what is held for long by a long task must not keep what there is room for waiting.
+            let room = self.room.take_some(records.len().min(MAX_CHUNK)).await;
+            let taken = self.limits.records.take_some(room).await;
+            if taken < room {
+                self.room.give(room - taken);
+            }
+            let chunk: Vec<_> = records.by_ref().take(taken).collect();
             told = chunk.last().map_or(told, |last| last.offset.next());
             self.events.send(SourceEvent::Fetched { assignment, records: chunk, next: told }).await?;
         }

@@ -26,7 +26,7 @@ pub const SPAN: usize = 1 << 20;
 /// Follows one partition through one assignment.
 ///
 /// - getters: [`committable`](Self::committable), [`next`](Self::next), [`waiting`](Self::waiting),
-///   [`unfinished`](Self::unfinished), [`can_start`](Self::can_start)
+///   [`unfinished`](Self::unfinished), [`begun`](Self::begun), [`can_start`](Self::can_start)
 /// - in this order, for each offset: [`fetched`](Self::fetched), [`start`](Self::start), any number of times
 ///   [`give_back`](Self::give_back) and `start` again, [`finish`](Self::finish)
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Tracker<T> {
     waiting: VecDeque<(Offset, T)>,
     /// Started once, then given back unstarted. Their bits stay set; they go first.
     returned: VecDeque<(Offset, T)>,
+    /// How many were given back and then forgotten. Their bits stay set, too.
+    abandoned: usize,
     /// A bit for each offset that was started and is not finished.
     running: Bits,
     span: usize,
@@ -47,7 +49,14 @@ impl<T> Tracker<T> {
     #[must_use]
     pub fn new(start: Offset, span: usize) -> Self {
         assert!(span > 0, "a span of 0 would start nothing");
-        Self { next: start, waiting: VecDeque::new(), returned: VecDeque::new(), running: Bits::default(), span }
+        Self {
+            next: start,
+            waiting: VecDeque::new(),
+            returned: VecDeque::new(),
+            abandoned: 0,
+            running: Bits::default(),
+            span,
+        }
     }
 
     /// The lowest unfinished offset: a commit of it loses nothing and repeats only what is unfinished. Never decreases.
@@ -82,6 +91,12 @@ impl<T> Tracker<T> {
     /// The offsets that were started and are not finished, lowest first.
     pub fn started(&self) -> impl Iterator<Item = Offset> + '_ {
         self.running.iter()
+    }
+
+    /// How many were started and not given back, and are not finished.
+    #[must_use]
+    pub fn begun(&self) -> usize {
+        self.running.count - self.returned.len() - self.abandoned
     }
 
     /// Whether [`start`](Self::start) would give something: something waits and is within the span.
@@ -148,6 +163,7 @@ impl<T> Tracker<T> {
         }
         let abandoned = self.waiting();
         self.waiting.clear();
+        self.abandoned += self.returned.len();
         self.returned.clear();
         abandoned
     }
@@ -322,6 +338,7 @@ mod tests {
                 prop_assert_eq!(tracker.unfinished(), oracle.waiting.len() + oracle.running.len());
                 prop_assert_eq!(tracker.waiting(), oracle.waiting.len() + given_back.len());
                 prop_assert!(tracker.started().map(|o| o.0).eq(oracle.running.iter().copied()));
+                prop_assert_eq!(tracker.begun(), oracle.running.len() - given_back.len());
                 prop_assert!(tracker.running.words.len() <= span / 64 + 2, "the window stays within the span");
             }
             prop_assert!(oracle.finished.values().all(|times| *times == 1));
@@ -355,9 +372,12 @@ mod tests {
             tracker.fetched(Offset(offset), ());
         }
         tracker.start();
+        let (offset, what) = tracker.start().expect("it waits");
+        tracker.give_back(offset, what);
         assert_eq!(tracker.abandon_waiting(), 3);
+        assert_eq!(tracker.begun(), 1);
         tracker.finish(Offset(5));
-        assert_eq!(tracker.committable(), Offset(6));
+        assert_eq!((tracker.committable(), tracker.begun()), (Offset(6), 0));
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! Single decisions, where a whole simulated run would not show what is meant.
 
 use super::*;
-use crate::{fate::OnFailure, testing::record};
+use crate::testing::record;
 
 /// A scheduler whose only partition begins, and is committed, at 0, and whose only worker runs offset 0.
 fn busy(grace: Duration, now: Instant) -> Scheduler {
-    let policy = Policy { reply: true, dead_letter: false, on_failure: OnFailure::Stop };
     let commit_interval = Duration::from_secs(1);
-    let mut scheduler =
-        Scheduler::new(Rules { workers: 1, span: 100, commit_interval, grace, policy, group: "g".into() }, now);
+    let mut scheduler = Scheduler::new(Rules { workers: 1, span: 100, commit_interval, grace }, now);
     let id = AssignmentId(0);
     let source = Arc::new(TopicPartition::new("in", 0));
     let committed = Some(Offset(0));

@@ -1,0 +1,18 @@
+//! The program as its users see it: the real binary, run against the in-memory broker over TCP, and judged by what it
+//! wrote there, what it committed, what it said and how it exited.
+//!
+//! `harness` is the one way to do so. Everything else is a session at the prompt, named by the fact that it shows.
+
+mod begin;
+mod commands;
+mod delivery;
+mod drain;
+mod exit_codes;
+mod failures;
+mod faults;
+mod harness;
+mod limits;
+mod restart;
+mod settings;
+mod stores;
+mod telling;

@@ -496,9 +496,9 @@ impl Scheduler {
             Phase::Draining { .. } if self.is_quiet() && clean => {}
             Phase::Draining { until } if now >= until => {
                 self.counters.forced |= !self.is_quiet();
-                self.phase = Phase::Closing { until: now + LAST_COMMIT };
-                self.next_commit = now;
                 if !clean {
+                    self.phase = Phase::Closing { until: now + LAST_COMMIT };
+                    self.next_commit = now;
                     return None;
                 }
             }

@@ -64,7 +64,8 @@ fn when_the_grace_is_over_the_end_is_forced_and_the_commit_stops_below_what_ran(
     let begun = Instant::now();
     run.signal(Signal::TERM);
     let end = run.end().exits(75).counts("received 5, succeeded 3, in_flight_at_exit 2");
-    assert!((300..5_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    // All that can be committed is: there is nothing to wait for once the grace is over.
+    assert!((300..3_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_eq!(end.summary()["forced"], true);
     assert_eq!(end.summary()["committed"], serde_json::json!({"0": 2}));
     assert_eq!(kafka.kept(0), Some(2));

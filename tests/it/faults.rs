@@ -188,7 +188,7 @@ fn a_write_that_is_refused_is_told_and_never_given_up() {
     let refused = kafka.faults().every(ApiKey::Produce).topic(REPLIES).error(ResponseError::TopicAuthorizationFailed);
     kafka.put(0, plain(3));
     let run = kafka.longshore("").start();
-    run.says("allow this user WRITE");
+    run.says("allow this user the topic");
     assert_eq!(kafka.kept(0).unwrap_or(0), 0);
     refused.clear();
     kafka.until_committed(0, 3);

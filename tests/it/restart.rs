@@ -26,14 +26,11 @@ fn after_kill_9_every_message_is_answered_at_least_once() {
     for partition in 0..2 {
         kafka.put(partition, (0..150).map(|number| sleeps(1 + number % 7)));
     }
-    let mut repeated = 0;
     for _ in 0..3 {
         let run = kafka.longshore("--workers 8 --commit-interval 30ms").start();
         kafka.until_answers(kafka.count("replies") + 40);
         run.kill();
-        repeated += 1;
     }
-    assert_eq!(repeated, 3);
     kafka.longshore("--until-end --workers 16").end().exits(0);
     kafka.all_answered();
 }
@@ -44,8 +41,9 @@ fn after_a_forced_end_what_was_cut_off_runs_again() {
     kafka.put(0, ["{}".to_owned(), sleeps(1_500), "{}".to_owned()]);
     let run = kafka.longshore("--workers 2 --grace 0").start();
     kafka.until_answers(2);
+    kafka.until_committed(0, 1);
     run.signal(Signal::TERM);
-    run.end().exits(75).counts("in_flight_at_exit 1");
+    run.end().exits(75);
     kafka.longshore("--until-end --workers 2").end().exits(0).counts("received 2");
     kafka.all_answered();
     assert_eq!(kafka.answers()[&(0, 0)], ["ok"], "it was committed, and not repeated");

@@ -2,7 +2,8 @@
 //!
 //! A commit of offsets means something only in the log that they were read from. So before each, the topic's id is asked
 //! for: if the topic was deleted, or deleted and made anew, nothing is committed any more and the run ends (promise 6).
-//! The commits of issue 3 do not yet look at leader epochs beyond carrying them.
+//! Each commit carries the leader epochs of that look (KIP-320). A topic that is missing is looked for once more: a broker
+//! that has just started may not know it yet.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -12,16 +13,26 @@ use crate::{
     backoff::Backoff,
     error::RunError,
     offsets::{Committed, OffsetStore, StoreError},
-    record::TopicId,
+    record::{LeaderEpoch, TopicId},
 };
 
 /// What a commit may take altogether, the look at the log included.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long after a look that found no topic to look again.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+
+/// Which log there is under a topic's name.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) id: TopicId,
+    /// The leader epochs of its partitions.
+    pub(crate) epochs: BTreeMap<i32, LeaderEpoch>,
+}
 
 /// Says which log there is under a topic's name.
 pub(crate) trait Log: Send + 'static {
-    /// The topic's id now; `None` if there is no such topic.
-    fn identity(&mut self) -> impl Future<Output = Result<Option<TopicId>, String>> + Send;
+    /// How it looks now; `None` if there is no such topic.
+    fn look(&mut self) -> impl Future<Output = Result<Option<Look>, String>> + Send;
 }
 
 /// How a commit went.
@@ -50,7 +61,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new();
         while let Some(commits) = self.requests.recv().await {
-            let attempt = tokio::time::timeout(COMMIT_DEADLINE, self.commit(&commits)).await;
+            let attempt = tokio::time::timeout(COMMIT_DEADLINE, self.commit(commits)).await;
             let outcome = match attempt.unwrap_or_else(|_| Err(Trouble::Passing("no answer in time".to_owned()))) {
                 Ok(()) => {
                     if let Some(failed_for) = backoff.reset() {
@@ -73,14 +84,23 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
         }
     }
 
-    async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), Trouble> {
+    async fn commit(&mut self, mut commits: BTreeMap<i32, Committed>) -> Result<(), Trouble> {
         let topic = Arc::clone(&self.topic);
-        match self.log.identity().await.map_err(Trouble::Passing)? {
-            Some(id) if id == self.id => {}
-            Some(now) => return Err(Trouble::Final(RunError::Recreated { topic, was: self.id, now })),
-            None => return Err(Trouble::Final(RunError::TopicGone { topic })),
+        let look = match self.log.look().await.map_err(Trouble::Passing)? {
+            Some(look) => Some(look),
+            None => {
+                tokio::time::sleep(SECOND_LOOK).await;
+                self.log.look().await.map_err(Trouble::Passing)?
+            }
+        };
+        let Some(look) = look else { return Err(Trouble::Final(RunError::TopicGone { topic })) };
+        if look.id != self.id {
+            return Err(Trouble::Final(RunError::Recreated { topic, was: self.id, now: look.id }));
         }
-        self.store.commit(commits).await.map_err(|error| match error {
+        for (partition, committed) in &mut commits {
+            committed.leader_epoch = look.epochs.get(partition).copied().unwrap_or(LeaderEpoch::UNKNOWN);
+        }
+        self.store.commit(&commits).await.map_err(|error| match error {
             StoreError::Unavailable { reason } => Trouble::Passing(reason),
             StoreError::Refused { reason } => Trouble::Final(RunError::Unavailable { reason }),
             StoreError::Foreign { .. } => Trouble::Final(RunError::NotAlone {

@@ -17,6 +17,10 @@ pub const MAX_WORKERS: usize = 10_000;
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 16_384;
 /// Bytes in flight, unless said otherwise: 64 MiB.
 pub const DEFAULT_MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
+/// The most that `--max-in-flight` may be.
+pub const MAX_IN_FLIGHT: usize = 100_000_000;
+/// The longest of all durations: 365 days.
+pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The least that `--max-in-flight-bytes` may be: 64 KiB.
 pub const MIN_IN_FLIGHT_BYTES: usize = 64 << 10;
 
@@ -193,6 +197,17 @@ impl Settings {
         let max_in_flight_bytes = self.max_in_flight_bytes.unwrap_or(DEFAULT_MAX_IN_FLIGHT_BYTES);
         if max_in_flight_bytes < MIN_IN_FLIGHT_BYTES {
             errors.push(format!("--max-in-flight-bytes must be 64KiB or more, not {max_in_flight_bytes}"));
+        }
+        let times = [
+            ("--commit-interval", self.commit_interval),
+            ("--grace", self.grace),
+            ("--startup-timeout", self.startup_timeout),
+        ];
+        for (flag, _) in times.into_iter().filter(|(_, time)| *time > LONGEST) {
+            errors.push(format!("{flag} must be 365 days or less"));
+        }
+        if max_in_flight > MAX_IN_FLIGHT {
+            errors.push(format!("--max-in-flight must be {MAX_IN_FLIGHT} or less, not {max_in_flight}"));
         }
         if self.assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());

@@ -96,6 +96,7 @@ impl Engine {
                 let _ = self.commits.try_send(commits);
             }
             if let Some(summary) = self.scheduler.poll_end(now) {
+                self.progress.send_replace(self.scheduler.counters().clone());
                 return summary;
             }
             if now.duration_since(told) >= PROGRESS_INTERVAL {

@@ -27,7 +27,7 @@ pub mod exit {
 pub enum RunError {
     /// Records are gone that were not worked off.
     #[error(
-        "{source_partition}: offsets {from} to {to} are gone, nothing more is committed for it; the log now begins at {earliest}. \
+        "{source_partition}: offsets {from} to {to} are gone, and no commit passes them; the log now begins at {earliest}. \
          Reset the group's offset there to go on (kafka-consumer-groups.sh --reset-offsets)"
     )]
     DataGone {
@@ -93,6 +93,16 @@ pub enum RunError {
         /// How many there are.
         partitions: usize,
     },
+    /// There is something in a partition that is not read, and nobody waits for it any longer.
+    #[error("{source_partition}: {reason}, and --until-end was said: the messages before offset {at} are done")]
+    Unreadable {
+        /// Where.
+        source_partition: Arc<TopicPartition>,
+        /// The first offset that is not read.
+        at: Offset,
+        /// What is in the way.
+        reason: String,
+    },
     /// Kafka could not be reached in time, or refuses.
     #[error("{reason}")]
     Unavailable {
@@ -146,7 +156,10 @@ impl RunError {
             | Self::OffsetsDamaged { .. }
             | Self::NoOffset { .. } => exit::DATA_GONE,
             Self::NoSuchPartition { .. } => exit::USAGE,
-            Self::Unavailable { .. } | Self::NotAlone { .. } | Self::NothingWritable { .. } => exit::UNAVAILABLE,
+            Self::Unreadable { .. }
+            | Self::Unavailable { .. }
+            | Self::NotAlone { .. }
+            | Self::NothingWritable { .. } => exit::UNAVAILABLE,
             Self::MessageFailed { .. } => exit::MESSAGE_FAILED,
             Self::Fault { .. } => exit::SOFTWARE,
         }
@@ -159,6 +172,7 @@ impl RunError {
         matches!(
             self,
             Self::NotAlone { .. }
+                | Self::Truncated { .. }
                 | Self::Recreated { .. }
                 | Self::TopicGone { .. }
                 | Self::Unavailable { .. }

@@ -4,16 +4,17 @@
 //! Two clients stand side by side:
 //!
 //! ```text
-//!                    ┌─────────────── rskafka: fetch and produce, a connection per partition
-//!  Source ── reader ─┤                    ▲ asked before it may speak of a topic: it would create one
-//!  Sink ──── writer ─┘                    │
-//!  OffsetStore ─ offsets ───────────── wire: everything else, a connection per broker
+//!  Source ── reader ────────────────── rskafka: fetch, a connection per partition
+//!                                         ▲ asked before it may speak of a topic: it would create one
+//!  OffsetStore ─ offsets ───────────── wire: everything else, a connection per broker;
+//!  Sink ──── writer ────────────────── each writer with connections of its own
 //! ```
 //!
-//! * [`wire`] is Longshore's own thin client on `kafka-protocol`: topics, ends, groups, commits. Start there.
+//! * [`wire`] is Longshore's own thin client on `kafka-protocol`: topics, ends, groups, commits, writes. Start there.
 //! * [`offsets`] keeps progress as the committed offsets of a group, and notices when somebody else does too.
-//! * [`reader`] and [`writer`] carry the records, on rskafka. [`data_plane`] holds the rskafka client that they share,
-//!   and replaces it when it hangs.
+//! * [`reader`] fetches, on rskafka. [`data_plane`] holds the rskafka client that the readers share, and replaces it when
+//!   it hangs.
+//! * [`writer`] writes, by wire, in batches that `batch` encodes.
 //! * [`partitioner`] puts a key where Kafka's own clients put it.
 //!
 //! Every call has a deadline ([`Deadlines`]), whatever a broker does, and every error says which broker and which
@@ -24,6 +25,7 @@
 
 use std::time::Duration;
 
+pub(crate) mod batch;
 pub mod data_plane;
 pub mod offsets;
 pub mod partitioner;

@@ -2,7 +2,6 @@
 //! reply topic, and loses none.
 
 mod backoff;
-mod batch;
 #[cfg(feature = "broker")]
 pub mod broker;
 mod committer;

@@ -155,6 +155,7 @@ impl Longshore {
                 room,
                 events: events.clone(),
                 partitions: assignments.len(),
+                end: assignment.end,
             };
             tasks.spawn(fetch_loop.run(assignment.start));
         }

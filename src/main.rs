@@ -2,7 +2,11 @@
 
 mod cli;
 
-use std::process::ExitCode;
+use std::{
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
 
 use cli::{
     args::{self, Args, Command},
@@ -23,13 +27,16 @@ fn main() -> ExitCode {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let code = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let code = runtime.block_on(dispatch(args));
+        // A fault of our own has told of itself by now, through the panic hook.
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(dispatch(args))));
+        let code = ended.unwrap_or(Ok(exit::SOFTWARE));
         // Threads that still run a task end with the process.
         runtime.shutdown_background();
         code
     });
     ExitCode::from(code.unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
+        // Where standard error is gone, there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "longshore: {error:#}");
         exit::SOFTWARE
     }))
 }

@@ -28,7 +28,9 @@ pub struct Committed {
 pub enum StoreError {
     /// What is kept is not what we last wrote: somebody else commits for this group.
     #[error(
-        "partition {partition}: committed offset is {theirs:?}, but ours was {ours}: another process commits for this group"
+        "partition {partition}: the committed offset is {}, but ours was {ours}: another process commits for this group, or \
+         its offsets were reset, deleted or expired",
+        .theirs.map_or_else(|| "gone".to_owned(), |offset| offset.to_string())
     )]
     Foreign {
         /// The partition.

@@ -17,6 +17,7 @@
 //! Deliberately not here: fetching and its limits (`source.rs`), threads (`pool.rs`), retries of writes (`sink.rs`).
 
 mod counters;
+mod parts;
 mod phase;
 #[cfg(test)]
 mod sim;
@@ -30,29 +31,19 @@ use std::{
 };
 
 pub use self::counters::{Counters, Summary};
-use self::phase::Phase;
+pub use self::parts::{Assignment, Freed, Load, Rules, Ticket, Write, Written};
+use self::{
+    parts::{Defect, Partition},
+    phase::Phase,
+};
 use crate::{
     error::RunError,
-    fate::{self, Done, Ending, Fate, Kind, Step},
+    fate::{self, Done, Ending, Fate, Step},
     offsets::Committed,
     record::{AssignmentId, LeaderEpoch, Offset, Record, TopicPartition},
-    sink::Outgoing,
     task::Failure,
     tracker::Tracker,
 };
-
-/// What the scheduler goes by.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// How many tasks run at once.
-    pub workers: usize,
-    /// See [`SPAN`](crate::tracker::SPAN).
-    pub span: usize,
-    /// The least time between two commits.
-    pub commit_interval: Duration,
-    /// How long running tasks may finish once the run is to end.
-    pub grace: Duration,
-}
 
 /// How long an idle partition goes without a commit: Kafka lets the offsets of a group without members expire, even while
 /// it is being read.
@@ -67,97 +58,6 @@ const SHORT_TASK: Duration = Duration::from_micros(50);
 const LOAD_TIME: Duration = Duration::from_micros(200);
 /// The most records that go to a worker at once.
 pub const MAX_LOAD: usize = 128;
-
-/// A partition that is ours from now on.
-#[derive(Debug, Clone)]
-pub struct Assignment {
-    /// This life of it.
-    pub id: AssignmentId,
-    /// Which it is.
-    pub source: Arc<TopicPartition>,
-    /// Where its leader stood when it became ours.
-    pub leader_epoch: LeaderEpoch,
-    /// Where reading begins.
-    pub start: Offset,
-    /// What the offset store holds for it.
-    pub committed: Option<Offset>,
-    /// With `--until-end`: what to work off, up to here and not this one.
-    pub end: Option<Offset>,
-}
-
-/// Records for one worker, of one partition.
-#[derive(Debug)]
-pub struct Load {
-    /// Whose they are.
-    pub assignment: AssignmentId,
-    /// At least one, at most [`MAX_LOAD`].
-    pub records: Vec<Record>,
-}
-
-/// Goes with a record that is being written, and comes back with the news of it.
-#[derive(Debug)]
-pub struct Ticket {
-    assignment: AssignmentId,
-    offset: Offset,
-    /// What the message holds of the limit on bytes in flight.
-    size: usize,
-    kind: Kind,
-    then: Option<Box<Step>>,
-    instead: Option<Box<Step>>,
-}
-
-/// Something to be written, to the reply topic or to the dead letter topic.
-#[derive(Debug)]
-pub struct Write {
-    /// Where to, and what of.
-    pub kind: Kind,
-    /// To be given back.
-    pub ticket: Ticket,
-    /// What.
-    pub record: Outgoing,
-}
-
-/// What became of a write.
-#[derive(Debug)]
-pub enum Written {
-    /// All in-sync replicas have it.
-    Acknowledged(Ticket),
-    /// No broker will ever take it.
-    TooLarge(Ticket, Outgoing),
-}
-
-/// What a partition gives back to the limits on what is in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Freed {
-    /// Records.
-    pub records: usize,
-    /// Bytes, as [`Record::size`] counts them.
-    pub bytes: usize,
-}
-
-struct Partition {
-    source: Arc<TopicPartition>,
-    leader_epoch: LeaderEpoch,
-    tracker: Tracker<Record>,
-    end: Option<Offset>,
-    committed: Option<Offset>,
-    committed_at: Instant,
-    freed: Freed,
-    /// It is in the ring of those that have something to start.
-    ready: bool,
-    /// All that `--until-end` asks for is done here.
-    ended: bool,
-}
-
-impl Partition {
-    fn is_dirty(&self) -> bool {
-        self.committed != Some(self.tracker.committable())
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.end.is_some_and(|end| self.tracker.committable() >= end)
-    }
-}
 
 /// See the [module's documentation](self).
 ///
@@ -225,15 +125,15 @@ impl Scheduler {
     /// first commit of each is due at once.
     pub fn assign(&mut self, assignments: Vec<Assignment>, now: Instant) {
         self.open += assignments.len();
+        let first_commit = self.breaks(Defect::SkipFirstCommit).then_some(now);
         let ids: Vec<_> = assignments.iter().map(|assignment| assignment.id).collect();
-        for Assignment { id, source, leader_epoch, start, committed, end } in assignments {
+        for Assignment { id, source, start, committed, end } in assignments {
             let partition = Partition {
                 source,
-                leader_epoch,
                 tracker: Tracker::new(start, self.rules.span),
                 end,
                 committed,
-                committed_at: now,
+                committed_at: first_commit,
                 freed: Freed::default(),
                 ready: false,
                 ended: false,
@@ -358,7 +258,7 @@ impl Scheduler {
         for (id, offset) in committing {
             if let Some(partition) = self.partitions.get_mut(&id) {
                 partition.committed = Some(offset);
-                partition.committed_at = now;
+                partition.committed_at = Some(now);
             }
         }
     }
@@ -445,7 +345,7 @@ impl Scheduler {
         None
     }
 
-    /// What is to be committed now, if a commit is due. Comes back through [`handle_committed`](Self::handle_committed).
+    /// What is to be committed now, if a commit is due. The leader epochs are not known here. Comes back through [`handle_committed`](Self::handle_committed).
     pub fn poll_commit(&mut self, now: Instant) -> Option<BTreeMap<i32, Committed>> {
         let last = self.is_quiet() && !self.phase.is_running() && !self.commit_failed;
         let due = now >= self.next_commit || last;
@@ -456,18 +356,21 @@ impl Scheduler {
         let mut offsets = HashMap::new();
         let mut commits = BTreeMap::new();
         for (id, partition) in &self.partitions {
-            if partition.is_dirty() || now >= partition.committed_at + IDLE_COMMIT {
+            if partition.is_dirty() || partition.committed_at.is_none_or(|at| now >= at + IDLE_COMMIT) {
                 let offset = partition.tracker.committable() + too_far;
-                let leader_epoch = partition.leader_epoch;
                 offsets.insert(*id, offset);
-                commits.insert(partition.source.partition, Committed { offset, leader_epoch, metadata: String::new() });
+                commits.insert(
+                    partition.source.partition,
+                    Committed { offset, leader_epoch: LeaderEpoch::UNKNOWN, metadata: String::new() },
+                );
             }
         }
         let interval = if self.phase.is_running() { self.rules.commit_interval } else { DRAIN_COMMIT_INTERVAL };
         self.next_commit = now + interval;
         if commits.is_empty() {
             self.maybe_dirty = false;
-            self.idle_commit = self.partitions.values().map(|p| p.committed_at).min().unwrap_or(now) + IDLE_COMMIT;
+            self.idle_commit =
+                self.partitions.values().filter_map(|p| p.committed_at).min().unwrap_or(now) + IDLE_COMMIT;
             return None;
         }
         self.committing = Some(offsets);
@@ -603,25 +506,4 @@ impl Scheduler {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A promise to break, for the tests that must catch it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Defect {
-    /// Commit one offset too many.
-    CommitTooFar,
-    /// Commit one offset too few, so that a commit can go back.
-    CommitBackwards,
-    /// Run a record twice.
-    RunTwice,
-    /// Give out more loads than there are workers.
-    TooManyWorkers,
-    /// Finish a message when it is sent, not when it is acknowledged.
-    FinishUnacknowledged,
-    /// Forget the timer of the commit.
-    NoCommitTimer,
-    /// Believe in a commit that failed.
-    TrustFailedCommit,
-    /// Start tasks while draining.
-    StartWhileDraining,
 }

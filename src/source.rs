@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a fetch waits at the broker for something to arrive.
 const MAX_WAIT: Duration = Duration::from_millis(500);
+/// How many fetches in a row, each of up to [`MAX_WAIT`], may bring nothing below the high watermark before it is told.
+const STALLS: u32 = 10;
 /// The most bytes that one fetch asks for.
 const MAX_FETCH: usize = 1 << 20;
 /// The most records that go to the engine at once.
@@ -130,45 +132,44 @@ pub(crate) struct FetchLoop<R> {
     pub(crate) events: mpsc::Sender<SourceEvent>,
     /// How many partitions share the limits.
     pub(crate) partitions: usize,
+    /// With `--until-end`: where reading ends.
+    pub(crate) end: Option<Offset>,
 }
 
 impl<R: PartitionReader> FetchLoop<R> {
-    /// Reads from `from` until the engine is gone, or the log does not hold what is to be read.
+    /// Reads from `from` until the end or until the engine is gone, or the log does not hold what is to be read.
     pub(crate) async fn run(mut self, from: Offset) {
         let mut next = from;
-        let mut backoff = Backoff::new();
+        let mut trouble = Trouble { backoff: Backoff::new(), stalls: 0 };
         let fetch_bytes = self.limits.fetch_bytes(self.partitions);
-        while !self.events.is_closed() {
+        while !self.events.is_closed() && self.end.is_none_or(|end| next < end) {
             self.limits.bytes.take(fetch_bytes).await;
-            match self.reader.fetch(next, fetch_bytes, MAX_WAIT).await {
+            let fetched = self.reader.fetch(next, fetch_bytes, MAX_WAIT).await;
+            let held = fetched.as_ref().map_or(0, |batch| batch.records.iter().map(Record::size).sum());
+            self.limits.bytes.adjust(fetch_bytes, held);
+            let lasting = match fetched {
+                Ok(batch) if batch.next == next && next < batch.high_watermark => {
+                    trouble.stalled(&self, next, &batch).await
+                }
                 Ok(batch) => {
-                    if let Some(failed_for) = backoff.reset() {
-                        tracing::info!(partition = %self.source, ?failed_for, "fetching again");
-                    }
-                    let held = batch.records.iter().map(Record::size).sum();
-                    self.limits.bytes.adjust(fetch_bytes, held);
-                    let before = next;
-                    next = batch.next;
+                    trouble.over(&self.source);
+                    let before = std::mem::replace(&mut next, batch.next);
                     if self.hand_over(batch, before).await.is_err() {
                         return;
                     }
+                    None
                 }
                 Err(ReadError::OutOfRange { requested, earliest, latest })
                     if requested < earliest || requested > latest =>
                 {
-                    let error = out_of_range(self.source, requested, earliest, latest);
-                    // An engine that is gone needs no news.
-                    let _ = self.events.send(SourceEvent::Gone(error)).await;
-                    return;
+                    Some(out_of_range(Arc::clone(&self.source), requested, earliest, latest))
                 }
-                Err(error) => {
-                    self.limits.bytes.give(fetch_bytes);
-                    let (wait, say) = backoff.fail();
-                    if say {
-                        tracing::warn!(partition = %self.source, offset = next.0, %error, "cannot fetch, trying again");
-                    }
-                    tokio::time::sleep(wait).await;
-                }
+                Err(error) => trouble.failed(&self, next, error).await,
+            };
+            if let Some(error) = lasting {
+                // An engine that is gone needs no news.
+                let _ = self.events.send(SourceEvent::Gone(error)).await;
+                return;
             }
         }
     }
@@ -195,6 +196,60 @@ impl<R: PartitionReader> FetchLoop<R> {
         }
         Ok(())
     }
+}
+
+/// What stands in the way of a fetch loop: told now and then, and given up only where the run is to come to an end.
+struct Trouble {
+    backoff: Backoff,
+    /// Fetches in a row that brought nothing although there is something.
+    stalls: u32,
+}
+
+impl Trouble {
+    fn over(&mut self, source: &TopicPartition) {
+        self.stalls = 0;
+        if let Some(failed_for) = self.backoff.reset() {
+            tracing::info!(partition = %source, ?failed_for, "fetching again");
+        }
+    }
+
+    /// A fetch failed. Waits, unless it is for good.
+    async fn failed<R>(&mut self, of: &FetchLoop<R>, at: Offset, error: ReadError) -> Option<RunError> {
+        let (wait, say) = self.backoff.fail();
+        if say {
+            tracing::warn!(partition = %of.source, offset = at.0, %error, "cannot fetch, trying again");
+        }
+        if let (ReadError::Unreadable { .. }, Some(_)) = (&error, of.end) {
+            return Some(unreadable(&of.source, at, error.to_string()));
+        }
+        tokio::time::sleep(wait).await;
+        None
+    }
+
+    /// A fetch brought nothing below the high watermark: what lies there is no record, and hides how far it reaches.
+    async fn stalled<R>(&mut self, of: &FetchLoop<R>, at: Offset, batch: &Batch) -> Option<RunError> {
+        self.stalls += 1;
+        if self.stalls < STALLS {
+            return None;
+        }
+        let latest = batch.high_watermark;
+        let reason = format!(
+            "nothing can be read at offset {at} although the log goes on to {latest} (compacted away, or an open transaction)"
+        );
+        if of.end.is_some() {
+            return Some(unreadable(&of.source, at, reason));
+        }
+        let (wait, say) = self.backoff.fail();
+        if say {
+            tracing::warn!(partition = %of.source, "{reason}, trying again");
+        }
+        tokio::time::sleep(wait).await;
+        None
+    }
+}
+
+fn unreadable(source: &Arc<TopicPartition>, at: Offset, reason: String) -> RunError {
+    RunError::Unreadable { source_partition: Arc::clone(source), at, reason }
 }
 
 /// Says what is wrong with a place to go on that the log does not hold.

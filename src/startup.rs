@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     backoff::Backoff,
-    committer::Log,
+    committer::{Log, Look},
     config::{Assign, Config, From, Offsets},
     error::RunError,
     kafka::{
@@ -21,7 +21,7 @@ use crate::{
         with_causes,
     },
     offsets::{Committed, FileOffsets, MemoryOffsets, OffsetStore, OpenError, StoreError},
-    record::{AssignmentId, LeaderEpoch, Offset, TopicId, TopicPartition},
+    record::{AssignmentId, Offset, TopicId, TopicPartition},
     scheduler::Assignment,
     source::out_of_range,
 };
@@ -117,7 +117,7 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
         until_end: config.until_end,
     };
     let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(&topic), *partition)));
-    let assignments = begins.assign(sources, &view, &config.group).map_err(Trouble::Final)?;
+    let assignments = begins.assign(sources, &config.group).map_err(Trouble::Final)?;
     tell(config, &assignments, &begins.latest);
     Ok(Ready { cluster: cluster.clone(), topic, id: view.id, store, assignments, replies, dead_letters })
 }
@@ -139,6 +139,9 @@ fn refuse_live_group(view: &GroupView, group: &str) -> Result<(), Trouble> {
 
 fn choose(config: &Config, view: &TopicView) -> Result<Vec<i32>, Trouble> {
     let there: Vec<_> = view.partitions.iter().map(|view| view.partition).collect();
+    if there.is_empty() {
+        return Err(Trouble::Passing(format!("topic {} has no partitions yet", config.topic)));
+    }
     match &config.assign {
         Assign::All => Ok(there),
         Assign::Partitions(wanted) => match wanted.iter().find(|partition| !there.contains(partition)) {
@@ -163,6 +166,9 @@ async fn prepare(cluster: &Cluster, topic: Option<&str>) -> Result<Option<Writte
             view
         }
     };
+    if view.partitions.is_empty() {
+        return Err(Trouble::Passing(format!("topic {topic} has no partitions yet")));
+    }
     let partitions = i32::try_from(view.partitions.len()).expect("Kafka counts partitions in 31 bits");
     Ok(Some(Written { topic: topic.into(), partitions }))
 }
@@ -180,7 +186,6 @@ impl Begins {
     fn assign(
         &self,
         sources: impl Iterator<Item = Arc<TopicPartition>>,
-        view: &TopicView,
         group: &str,
     ) -> Result<Vec<Assignment>, RunError> {
         let mut assignments = Vec::new();
@@ -193,7 +198,6 @@ impl Begins {
             };
             assignments.push(Assignment {
                 id: AssignmentId(number as u64),
-                leader_epoch: view.partition(partition).map_or(LeaderEpoch::UNKNOWN, |view| view.epoch),
                 start,
                 committed: self.committed.get(&partition).map(|committed| committed.offset),
                 end: self.until_end.then(|| self.latest[&partition]),
@@ -298,8 +302,9 @@ pub(crate) struct TopicWatch {
 }
 
 impl Log for TopicWatch {
-    async fn identity(&mut self) -> Result<Option<TopicId>, String> {
+    async fn look(&mut self) -> Result<Option<Look>, String> {
         let view = self.cluster.topic(&self.topic).await.map_err(|error| with_causes(&error))?;
-        Ok(view.map(|view| view.id))
+        let epochs = |view: &TopicView| view.partitions.iter().map(|p| (p.partition, p.epoch)).collect();
+        Ok(view.map(|view| Look { id: view.id, epochs: epochs(&view) }))
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
-    batch::{ATTRIBUTES_AT, BEFORE_LENGTH_BYTES, CRC_AT, Encoder, HEADER_BYTES, Producer},
+    kafka::batch::{ATTRIBUTES_AT, BEFORE_LENGTH_BYTES, CRC_AT, Encoder, HEADER_BYTES, Producer},
     record::{Header, LeaderEpoch, Offset, Record, TopicPartition},
     sink::Outgoing,
 };

@@ -1,10 +1,10 @@
-//! The rskafka client that readers and writers share, and what rskafka 0.6 must be kept from doing.
+//! The rskafka client that readers share, and what rskafka 0.6 must be kept from doing.
 //!
 //! * **It hangs.** No request of it ends when a broker stops answering, and its `Client` keeps what it believed then. So
 //!   a caller who ran out of time says so (`DataPlane::hung`): the whole `Client` is replaced, and each partition client
 //!   for the same broker is made anew before its next use.
 //! * **It retries out of sight**, without end. Its backoff is given no time at all, so that each failure is shown at once;
-//!   to try again is the business of the loops around readers and writers.
+//!   to try again is the business of the loops around readers.
 //! * **It creates topics.** Its Metadata requests bring a deleted topic back, and it sends one whenever it connects. So it
 //!   connects only here, after [`Cluster::topic`] has shown that the topic is there. (A topic that is deleted between the
 //!   two, within a few milliseconds, would still come back.)
@@ -12,7 +12,7 @@
 //!   `Client` that could not make one is replaced.
 //!
 //! ```text
-//!   reader, writer ──get──▶ Cluster::topic ──leader──▶ Client (generation n) ──▶ PartitionClient
+//!   reader ──────────get──▶ Cluster::topic ──leader──▶ Client (generation n) ──▶ PartitionClient
 //!        │                                                   ▲
 //!        └── no answer in time ──▶ broker suspected up to n ─┴─ next one is generation n + 1
 //! ```

@@ -19,6 +19,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use kafka_protocol::ResponseError;
+
 use super::{
     wire::{Cluster, ErrorCode, WireError},
     with_causes,
@@ -100,7 +102,12 @@ impl KafkaOffsets {
             );
             return StoreError::Refused { reason };
         }
-        if error.may_pass() { StoreError::Unavailable { reason } } else { StoreError::Refused { reason } }
+        // Only what somebody has to change is final. An answer that is odd once may not be so the next time.
+        let is = |known: ResponseError| error.code().is_some_and(|code| code.is(known));
+        if error.is_refusal() || is(ResponseError::InvalidGroupId) || is(ResponseError::GroupIdNotFound) {
+            return StoreError::Refused { reason };
+        }
+        StoreError::Unavailable { reason }
     }
 }
 

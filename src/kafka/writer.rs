@@ -26,7 +26,7 @@ use super::{
     with_causes,
 };
 use crate::{
-    batch::{Encoder, Producer},
+    kafka::batch::{Encoder, Producer},
     sink::{Outgoing, PartitionWriter, WriteError},
 };
 

@@ -15,7 +15,7 @@ use std::{
 
 use super::*;
 use crate::{
-    fate::{Judge, OnFailure, Policy, Verdict},
+    fate::{Judge, Kind, OnFailure, Policy, Verdict},
     page::Page,
     task::Answer,
 };
@@ -94,6 +94,8 @@ struct Life {
     finished: BTreeSet<At>,
     busy: usize,
     given_back: bool,
+    /// The partitions that were committed in this life.
+    committed: BTreeSet<i32>,
     draining: Option<Instant>,
     /// Since when something waits to be committed.
     dirty_since: Option<Instant>,
@@ -207,7 +209,6 @@ impl World {
             let assignment = Assignment {
                 id: AssignmentId(*partition as u64),
                 source: Arc::new(TopicPartition::new("in", *partition)),
-                leader_epoch: LeaderEpoch(0),
                 start: Offset(start),
                 committed: committed.map(Offset),
                 end: self.until_end.then(|| Offset(self.ends[partition])),
@@ -228,6 +229,7 @@ impl World {
             finished: BTreeSet::new(),
             busy: 0,
             given_back: false,
+            committed: BTreeSet::new(),
             draining: None,
             dirty_since: None,
             fault_free: !faulty,
@@ -425,6 +427,7 @@ impl World {
             }
             Happening::Committed { offsets, acknowledged, kept } => {
                 if kept {
+                    life.committed.extend(offsets.keys());
                     self.committed.extend(offsets);
                 }
                 life.scheduler.handle_committed(acknowledged, life.now);
@@ -497,6 +500,10 @@ impl World {
             promise!(times - before <= 1, "3: {at:?} ran {} times in one life", times - before);
             let committed = committed_before.get(&at.0).copied().unwrap_or(0);
             promise!(*times == before || at.1 >= committed, "3: {at:?} ran again below the commit {committed}");
+        }
+        if *death == Death::Clean {
+            let all = self.log.keys().all(|partition| life.committed.contains(partition));
+            promise!(all, "5: only {:?} were committed, others may expire", life.committed);
         }
         if *death == Death::Clean && !life.given_back {
             for at in &life.finished {
@@ -594,6 +601,11 @@ fn starting_while_draining_is_caught() {
 #[test]
 fn a_commit_that_goes_back_is_caught() {
     check_caught(Defect::CommitBackwards, "5:");
+}
+
+#[test]
+fn a_partition_left_uncommitted_is_caught() {
+    check_caught(Defect::SkipFirstCommit, "5:");
 }
 
 #[test]

@@ -10,10 +10,12 @@ fn busy(grace: Duration, now: Instant) -> Scheduler {
     let id = AssignmentId(0);
     let source = Arc::new(TopicPartition::new("in", 0));
     let committed = Some(Offset(0));
-    let assignment = Assignment { id, source, leader_epoch: LeaderEpoch(0), start: Offset(0), committed, end: None };
+    let assignment = Assignment { id, source, start: Offset(0), committed, end: None };
     scheduler.assign(vec![assignment], now);
     scheduler.handle_fetched(id, vec![record(0, None)], Offset(1), now);
     assert!(scheduler.poll_load(now).is_some());
+    assert_eq!(scheduler.poll_commit(now).expect("the first, at once")[&0].offset, Offset(0));
+    scheduler.handle_committed(true, now);
     scheduler
 }
 

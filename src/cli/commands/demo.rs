@@ -57,7 +57,13 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<u8> {
         .build(Sleep::new(task_time))?;
     tokio::spawn(drain_on_signal(signals, run.drain()));
     let watching = tokio::spawn(watch(run.progress(), u64::from(args.messages)));
-    let summary = run.run().await?;
+    let summary = match run.run().await {
+        Ok(summary) => summary,
+        Err(error) => {
+            writeln!(io::stderr(), "longshore: {error}")?;
+            return Ok(error.exit_code());
+        }
+    };
     watching.await?;
     report(&mut out, &broker, &summary, task_time)?;
     Ok(summary.exit_code())
@@ -112,7 +118,7 @@ fn report(out: &mut impl Write, broker: &Broker, summary: &Summary, task_time: D
     let ends = |topic| broker.end_offsets(topic).map_or(0, |ends| ends.iter().map(|end| end.0).sum::<i64>());
     let took = Duration::from_secs_f64(summary.work_ms.unwrap_or_default() / 1e3);
     let run = summary.succeeded + summary.failed;
-    let one_by_one = task_time * u32::try_from(run)?;
+    let one_by_one = task_time.saturating_mul(u32::try_from(run)?);
     writeln!(
         out,
         "{} messages: {} succeeded, {} failed, {} malformed.",

@@ -1,6 +1,6 @@
 //! `longshore run`.
 
-use longshore::{Longshore, error::exit, task::Sleep};
+use longshore::{Longshore, error::exit, kafka::raise_descriptor_limit, task::Sleep};
 
 use super::{Signals, drain_on_signal, refuse};
 use crate::cli::{self, args::RunArgs, layers::Layers, logging::Logging, report};
@@ -26,6 +26,10 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
     };
     logging.start();
     let signals = Signals::listen()?;
+    // One connection per partition and more: the soft limit is a default for other programs.
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
     let longshore = Longshore::new(run.config, Sleep::new(run.task_time));
     tokio::spawn(drain_on_signal(signals, longshore.drain()));
     let summary = match longshore.run().await {

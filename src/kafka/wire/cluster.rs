@@ -167,7 +167,7 @@ impl Cluster {
 
         let mut slot = timeout_at(until, slot.lock()).await.map_err(|_| timed_out())?;
         let mut connection = match slot.take() {
-            Some(connection) if connection.address == address => connection,
+            Some(connection) if connection.address == address && connection.is_open() => connection,
             _ => {
                 let until = until.min(started + self.inner.deadlines.connect);
                 Connection::open(&address, &self.inner.client_id, until).await?

@@ -62,6 +62,12 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Whether the broker has not closed it meanwhile, as brokers do with idle ones (`connections.max.idle.ms`).
+    pub(super) fn is_open(&self) -> bool {
+        // Between calls there is nothing to read: neither bytes nor an end.
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Sends what `build` makes for the version agreed on, and waits for the response. No version below `least` will do.
     pub(super) async fn call<R: Request>(
         &mut self,

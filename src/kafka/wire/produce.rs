@@ -11,7 +11,7 @@ use kafka_protocol::{
 use tokio::time::Instant;
 
 use super::{Cluster, WireError, cluster::Peer};
-use crate::{batch::Producer, record::TopicId};
+use crate::{kafka::batch::Producer, record::TopicId};
 
 /// The version of Produce from which on a topic goes by its id (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;

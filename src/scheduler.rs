@@ -31,9 +31,11 @@ use std::{
 };
 
 pub use self::counters::{Counters, Summary};
-pub use self::parts::{Assignment, Freed, Load, Rules, Ticket, Write, Written};
+pub use self::parts::{
+    Assignment, DRAIN_COMMIT_INTERVAL, Freed, IDLE_COMMIT, LAST_COMMIT, Load, MAX_LOAD, Rules, Ticket, Write, Written,
+};
 use self::{
-    parts::{Defect, Partition},
+    parts::{Defect, LOAD_TIME, Partition, SHORT_TASK},
     phase::Phase,
 };
 use crate::{
@@ -44,20 +46,6 @@ use crate::{
     task::Failure,
     tracker::Tracker,
 };
-
-/// How long an idle partition goes without a commit: Kafka lets the offsets of a group without members expire, even while
-/// it is being read.
-pub const IDLE_COMMIT: Duration = Duration::from_secs(3600);
-/// The least time between two commits while the run ends.
-pub const DRAIN_COMMIT_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the last commit may take once the grace time is over.
-pub const LAST_COMMIT: Duration = Duration::from_secs(4);
-/// Tasks shorter than this travel several to a worker.
-const SHORT_TASK: Duration = Duration::from_micros(50);
-/// How much work of short tasks goes to a worker at once.
-const LOAD_TIME: Duration = Duration::from_micros(200);
-/// The most records that go to a worker at once.
-pub const MAX_LOAD: usize = 128;
 
 /// See the [module's documentation](self).
 ///

@@ -1,3 +1,5 @@
+//! Each fate, and what is written of it.
+
 use super::*;
 use crate::testing::record;
 

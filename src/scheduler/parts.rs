@@ -12,6 +12,20 @@ use crate::{
     tracker::Tracker,
 };
 
+/// How long an idle partition goes without a commit: Kafka lets the offsets of a group without members expire, even while
+/// it is being read.
+pub const IDLE_COMMIT: Duration = Duration::from_secs(3600);
+/// The least time between two commits while the run ends.
+pub const DRAIN_COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the last commit may take once the grace time is over.
+pub const LAST_COMMIT: Duration = Duration::from_secs(4);
+/// Tasks shorter than this travel several to a worker.
+pub(super) const SHORT_TASK: Duration = Duration::from_micros(50);
+/// How much work of short tasks goes to a worker at once.
+pub(super) const LOAD_TIME: Duration = Duration::from_micros(200);
+/// The most records that go to a worker at once.
+pub const MAX_LOAD: usize = 128;
+
 /// What the scheduler goes by.
 #[derive(Debug, Clone)]
 pub struct Rules {

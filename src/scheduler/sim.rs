@@ -7,12 +7,15 @@
 //!
 //! Each promise is a line in [`World`] that returns an error; each [`Defect`] must make one of them speak.
 
+mod life;
+mod seeds;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
-    panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use self::life::{Death, Happening, Life, Plan};
 use super::*;
 use crate::{
     fate::{Judge, Kind, OnFailure, Policy, Verdict},
@@ -30,33 +33,6 @@ macro_rules! promise {
             return Err(format!($($text)*));
         }
     };
-}
-
-/// What a message will do when it is run.
-#[derive(Debug, Clone)]
-struct Plan {
-    time: Duration,
-    verdict: Verdict,
-    /// It never ends, the first time.
-    hangs_once: bool,
-}
-
-#[derive(Debug)]
-enum Happening {
-    Fetched { partition: i32, upto: usize },
-    News { done: Vec<Record>, todo: Vec<Record>, ended: bool },
-    Written(Written, At, Kind),
-    Committed { offsets: BTreeMap<i32, i64>, acknowledged: bool, kept: bool },
-    Drain,
-    Crash,
-}
-
-/// How a life of the process came to its end.
-#[derive(Debug, PartialEq, Eq)]
-enum Death {
-    Crash,
-    Clean,
-    Forced,
 }
 
 /// What outlives the process.
@@ -77,29 +53,6 @@ struct World {
     until_end: bool,
     /// Nothing fails and nobody crashes.
     calm: bool,
-}
-
-/// One life of the process.
-struct Life {
-    scheduler: Scheduler,
-    now: Instant,
-    queue: BinaryHeap<Reverse<(Instant, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
-    number: u64,
-    /// By partition: how much of its log was handed over, where reading goes on, and whether a fetch is under way.
-    read: BTreeMap<i32, (usize, i64, bool)>,
-    held: usize,
-    running: BTreeSet<At>,
-    begun: BTreeSet<At>,
-    finished: BTreeSet<At>,
-    busy: usize,
-    given_back: bool,
-    /// The partitions that were committed in this life.
-    committed: BTreeSet<i32>,
-    draining: Option<Instant>,
-    /// Since when something waits to be committed.
-    dirty_since: Option<Instant>,
-    fault_free: bool,
 }
 
 const COMMIT_LATENCY_MS: u64 = 20;
@@ -514,106 +467,6 @@ impl World {
     }
 }
 
-impl Plan {
-    fn new(rng: &mut fastrand::Rng, short: bool, calm: bool) -> Self {
-        let micros = match rng.u8(0..20) {
-            0 => rng.u64(1..2_000_000),
-            1..5 if !short => rng.u64(1000..100_000),
-            _ => rng.u64(0..60),
-        };
-        let verdict = match rng.u8(0..20) {
-            0 => Verdict::Failed(Failure::new("no")),
-            1 => Verdict::Malformed(Failure::new("not JSON")),
-            2 => Verdict::Succeeded(Answer::None),
-            _ => Verdict::Succeeded(Answer::value("a")),
-        };
-        Self { time: Duration::from_micros(micros), verdict, hangs_once: !calm && rng.u16(0..500) == 0 }
-    }
-}
-
-impl Life {
-    fn plan(&mut self, wait: Duration, happening: Happening) {
-        self.number += 1;
-        self.queue.push(Reverse((self.now + wait, self.number)));
-        self.happenings.insert(self.number, happening);
-    }
-}
-
 fn at(record: &Record) -> At {
     (record.source.partition, record.offset.0)
-}
-
-/// Runs one seed. The scheduler's own assertions count as promises, too.
-fn run(seed: u64, defect: Option<Defect>) -> Result<(), Violation> {
-    let caught = catch_unwind(AssertUnwindSafe(|| World::new(seed).run(defect)));
-    caught.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
-    })
-}
-
-/// Seeds to run: `LONGSHORE_SEEDS`, or 1,000.
-fn seeds() -> u64 {
-    std::env::var("LONGSHORE_SEEDS").map_or(1000, |seeds| seeds.parse().expect("LONGSHORE_SEEDS is a number"))
-}
-
-#[test]
-fn every_seed_keeps_every_promise() {
-    for seed in 0..seeds() {
-        if let Err(violation) = run(seed, None) {
-            panic!("seed {seed}: {violation}");
-        }
-    }
-}
-
-/// A defect that nobody notices means that a promise is not tested.
-#[track_caller]
-fn check_caught(defect: Defect, promise: &str) {
-    let mut caught = (0..300).filter_map(|seed| run(seed, Some(defect)).err());
-    assert!(caught.any(|violation| violation.starts_with(promise)), "{defect:?} was not caught as {promise:?}");
-}
-
-#[test]
-fn a_commit_too_far_is_caught() {
-    check_caught(Defect::CommitTooFar, "1:");
-}
-
-#[test]
-fn finishing_what_is_not_acknowledged_is_caught() {
-    check_caught(Defect::FinishUnacknowledged, "1:");
-}
-
-#[test]
-fn a_lost_commit_timer_is_caught() {
-    check_caught(Defect::NoCommitTimer, "2:");
-}
-
-#[test]
-fn believing_in_a_failed_commit_is_caught() {
-    check_caught(Defect::TrustFailedCommit, "10:");
-}
-
-#[test]
-fn starting_while_draining_is_caught() {
-    check_caught(Defect::StartWhileDraining, "10:");
-}
-
-#[test]
-fn a_commit_that_goes_back_is_caught() {
-    check_caught(Defect::CommitBackwards, "5:");
-}
-
-#[test]
-fn a_partition_left_uncommitted_is_caught() {
-    check_caught(Defect::SkipFirstCommit, "5:");
-}
-
-#[test]
-fn running_twice_is_caught() {
-    check_caught(Defect::RunTwice, "3:");
-}
-
-#[test]
-fn more_loads_than_workers_are_caught() {
-    check_caught(Defect::TooManyWorkers, "9:");
 }

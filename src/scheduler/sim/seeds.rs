@@ -1,0 +1,80 @@
+//! What is run: every seed, and every defect.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{super::Defect, Violation, World};
+
+/// Runs one seed. The scheduler's own assertions count as promises, too.
+fn run(seed: u64, defect: Option<Defect>) -> Result<(), Violation> {
+    let caught = catch_unwind(AssertUnwindSafe(|| World::new(seed).run(defect)));
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
+    })
+}
+
+/// Seeds to run: `LONGSHORE_SEEDS`, or 1,000.
+fn seeds() -> u64 {
+    std::env::var("LONGSHORE_SEEDS").map_or(1000, |seeds| seeds.parse().expect("LONGSHORE_SEEDS is a number"))
+}
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    for seed in 0..seeds() {
+        if let Err(violation) = run(seed, None) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}
+
+/// A defect that nobody notices means that a promise is not tested.
+#[track_caller]
+fn check_caught(defect: Defect, promise: &str) {
+    let mut caught = (0..300).filter_map(|seed| run(seed, Some(defect)).err());
+    assert!(caught.any(|violation| violation.starts_with(promise)), "{defect:?} was not caught as {promise:?}");
+}
+
+#[test]
+fn a_commit_too_far_is_caught() {
+    check_caught(Defect::CommitTooFar, "1:");
+}
+
+#[test]
+fn finishing_what_is_not_acknowledged_is_caught() {
+    check_caught(Defect::FinishUnacknowledged, "1:");
+}
+
+#[test]
+fn a_lost_commit_timer_is_caught() {
+    check_caught(Defect::NoCommitTimer, "2:");
+}
+
+#[test]
+fn believing_in_a_failed_commit_is_caught() {
+    check_caught(Defect::TrustFailedCommit, "10:");
+}
+
+#[test]
+fn starting_while_draining_is_caught() {
+    check_caught(Defect::StartWhileDraining, "10:");
+}
+
+#[test]
+fn a_commit_that_goes_back_is_caught() {
+    check_caught(Defect::CommitBackwards, "5:");
+}
+
+#[test]
+fn a_partition_left_uncommitted_is_caught() {
+    check_caught(Defect::SkipFirstCommit, "5:");
+}
+
+#[test]
+fn running_twice_is_caught() {
+    check_caught(Defect::RunTwice, "3:");
+}
+
+#[test]
+fn more_loads_than_workers_are_caught() {
+    check_caught(Defect::TooManyWorkers, "9:");
+}

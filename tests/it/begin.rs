@@ -1,7 +1,5 @@
 //! Where a run begins and where it ends: `--from`, `--assign`, `--until-end`, topics that come later.
 
-use std::net::TcpListener;
-
 use longshore::broker::{ApiKey, Options};
 
 use crate::harness::{GROUP, IN, Kafka, Signal, offset, plain, sleeps};
@@ -116,14 +114,10 @@ fn a_topic_that_is_created_in_time_is_waited_for() {
 fn a_broker_that_comes_up_in_time_is_waited_for() {
     let kafka = Kafka::start(1);
     kafka.put(0, plain(2));
-    let (node, address) = kafka.nodes().swap_remove(0);
-    kafka.take_down(node);
-    let nobody = TcpListener::bind(address).unwrap();
+    let hangs_up = kafka.faults().all().disconnect();
     let run = kafka.longshore("--startup-timeout 20s --until-end").start();
-    // It comes, and finds something that hangs up.
-    drop(nobody.accept().unwrap());
-    drop(nobody);
-    kafka.bring_up(node).unwrap();
+    kafka.until("it has come twice", |kafka| kafka.requests(ApiKey::ApiVersions) >= 2);
+    hangs_up.clear();
     run.end().exits(0).counts("received 2");
 }
 

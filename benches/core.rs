@@ -1,0 +1,295 @@
+//! The PURE core by itself, without Kafka, threads or a clock: what one message costs each part of it.
+//!
+//! ```text
+//!   tracker     fetched ▶ start ▶ finish, in order, out of order, and behind one that does not finish
+//!   scheduler   fetched ▶ load ▶ done ▶ (write ▶ written) ▶ freed, with all workers free at the start of each chunk
+//!   fate        a task's answer becomes the record to write
+//!   format      is a value well-formed
+//! ```
+//!
+//! The rate that is shown is messages a second on one thread. `cargo test --all-targets` starts this without `--bench`:
+//! then each runs once, for its assertions. Deliberately not here: the batch codecs, which are private, and everything
+//! end to end (`benches/compare`).
+
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
+use longshore::{
+    Answer, Record,
+    fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
+    page::Page,
+    record::{AssignmentId, LeaderEpoch, Offset, TopicPartition},
+    scheduler::{Assignment, Load, Rules, Scheduler, Written},
+    sink::Outgoing,
+    task::Format,
+    tracker::{SPAN, Tracker},
+};
+
+/// As many records as a fetch loop gives to the engine at once, at the most.
+const CHUNK: usize = 512;
+const PARTITIONS: u64 = 4;
+const WORKERS: usize = 64;
+/// How many run at once where they finish in random order.
+const WINDOW: usize = 10_000;
+/// A task that is long enough to travel alone.
+const LONG: Duration = Duration::from_millis(1);
+const MESSAGE_BYTES: usize = 256;
+const ANSWER: &[u8] = br#"{"status":"ok","topic":"scenarios","partition":3,"offset":1234567,"took_ms":5000}"#;
+/// What Longshore itself adds to an answer.
+const ANSWER_HEADERS: usize = 4;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    trackers(&mut criterion);
+    schedulers(&mut criterion);
+    fates(&mut criterion);
+    formats(&mut criterion);
+    criterion.final_summary();
+}
+
+fn trackers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tracker");
+    in_order(&mut group);
+    random_order(&mut group);
+    one_stuck(&mut group);
+    group.finish();
+}
+
+fn in_order(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let mut tracker = Tracker::new(Offset(0), SPAN);
+    group.throughput(Throughput::Elements(CHUNK as u64));
+    group.bench_function("in order", |bencher| {
+        bencher.iter(|| {
+            fetch(&mut tracker, CHUNK);
+            while let Some((offset, ())) = tracker.start() {
+                tracker.finish(offset);
+            }
+            assert_eq!(tracker.committable(), tracker.next());
+        });
+    });
+}
+
+/// Any of those that run may be the next to finish, and another takes its place.
+fn random_order(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut tracker = Tracker::new(Offset(0), SPAN);
+    fetch(&mut tracker, WINDOW);
+    let mut running: Vec<Offset> = std::iter::from_fn(|| tracker.start()).map(|(offset, ())| offset).collect();
+    group.throughput(Throughput::Elements(CHUNK as u64));
+    group.bench_function("in random order, 10,000 at once", |bencher| {
+        bencher.iter(|| {
+            fetch(&mut tracker, CHUNK);
+            while let Some((offset, ())) = tracker.start() {
+                let finished = std::mem::replace(&mut running[rng.usize(..WINDOW)], offset);
+                tracker.finish(finished);
+            }
+            assert_eq!(tracker.begun(), WINDOW);
+            black_box(tracker.committable());
+        });
+    });
+}
+
+/// The lowest does not finish until the span is used up by those above it.
+fn one_stuck(group: &mut BenchmarkGroup<'_, WallTime>) {
+    group.throughput(Throughput::Elements(SPAN as u64));
+    group.bench_function("one stuck, the whole span above it", |bencher| {
+        bencher.iter(|| {
+            let mut tracker = Tracker::new(Offset(0), SPAN);
+            fetch(&mut tracker, 1);
+            let (stuck, ()) = tracker.start().expect("it waits");
+            while tracker.next() < Offset(SPAN as i64) {
+                fetch(&mut tracker, 1);
+                let (offset, ()) = tracker.start().expect("within the span");
+                tracker.finish(offset);
+            }
+            fetch(&mut tracker, 1);
+            assert!(!tracker.can_start() && tracker.committable() == stuck);
+            tracker.finish(stuck);
+            tracker.committable()
+        });
+    });
+}
+
+fn fetch(tracker: &mut Tracker<()>, count: usize) {
+    for _ in 0..count {
+        tracker.fetched(tracker.next(), ());
+    }
+}
+
+fn schedulers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scheduler, 64 workers");
+    group.throughput(Throughput::Elements(CHUNK as u64));
+    let cases = [
+        ("short tasks, no reply", Duration::ZERO, false),
+        ("short tasks, replies", Duration::ZERO, true),
+        ("long tasks, no reply", LONG, false),
+        ("long tasks, replies", LONG, true),
+    ];
+    for (name, took, reply) in cases {
+        let mut topic = Topic::new();
+        let mut engine = Engine::new(&topic, took, reply);
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(|| topic.chunk(), |chunk| engine.work_off(chunk), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+/// The source: chunks of each partition in turn.
+struct Topic {
+    partitions: Vec<(Arc<TopicPartition>, Offset)>,
+    turn: usize,
+}
+
+struct Chunk {
+    id: AssignmentId,
+    records: Vec<Record>,
+    next: Offset,
+}
+
+impl Topic {
+    fn new() -> Self {
+        let name: Arc<str> = "scenarios".into();
+        let partition = |number| Arc::new(TopicPartition::new(Arc::clone(&name), number as i32));
+        Self { partitions: (0..PARTITIONS).map(|number| (partition(number), Offset(0))).collect(), turn: 0 }
+    }
+
+    fn assignments(&self) -> Vec<Assignment> {
+        let assignment = |(number, (source, start)): (usize, &(Arc<TopicPartition>, Offset))| Assignment {
+            id: AssignmentId(number as u64),
+            source: Arc::clone(source),
+            leader_epoch: LeaderEpoch(0),
+            start: *start,
+            committed: None,
+            end: None,
+        };
+        self.partitions.iter().enumerate().map(assignment).collect()
+    }
+
+    fn chunk(&mut self) -> Chunk {
+        let id = AssignmentId(self.turn as u64);
+        let (source, next) = &mut self.partitions[self.turn];
+        self.turn = (self.turn + 1) % PARTITIONS as usize;
+        let record = |offset| Record { offset, ..record(Arc::clone(source)) };
+        let records = (0..CHUNK as i64).map(|count| record(*next + count)).collect();
+        *next = *next + CHUNK as i64;
+        Chunk { id, records, next: *next }
+    }
+}
+
+fn record(source: Arc<TopicPartition>) -> Record {
+    let (key, value) =
+        (Some(Bytes::from_static(b"scenario-1234567")), Some(Bytes::from_static(&[b'7'; MESSAGE_BYTES])));
+    Record { source, offset: Offset(0), timestamp_ms: 0, key, value, headers: Vec::new() }
+}
+
+/// What the engine does around its scheduler, without threads, sockets and a clock.
+struct Engine {
+    scheduler: Scheduler,
+    now: Instant,
+    took: Duration,
+    reply: bool,
+    rng: fastrand::Rng,
+    running: Vec<Load>,
+}
+
+impl Engine {
+    fn new(topic: &Topic, took: Duration, reply: bool) -> Self {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let rules = Rules { workers: WORKERS, span: SPAN, commit_interval: second, grace: second };
+        let mut scheduler = Scheduler::new(rules, now);
+        scheduler.assign(topic.assignments(), now);
+        Self { scheduler, now, took, reply, rng: fastrand::Rng::with_seed(1), running: Vec::with_capacity(WORKERS) }
+    }
+
+    /// Takes a chunk in and ends its loads in random order; after each event comes a round of polling, as in the engine.
+    fn work_off(&mut self, chunk: Chunk) {
+        let mut freed = 0;
+        self.scheduler.handle_fetched(chunk.id, chunk.records, chunk.next, self.now);
+        loop {
+            freed += self.poll();
+            if self.running.is_empty() {
+                break;
+            }
+            let load = self.running.swap_remove(self.rng.usize(..self.running.len()));
+            let done = load.records.into_iter().map(|record| done(record, self.took, self.reply)).collect();
+            self.scheduler.handle_done(load.assignment, done, self.now);
+            self.scheduler.handle_load_ended();
+        }
+        assert_eq!(freed, CHUNK, "what comes in goes out");
+    }
+
+    /// Gives how many records were freed.
+    fn poll(&mut self) -> usize {
+        while let Some(load) = self.scheduler.poll_load(self.now) {
+            self.running.push(load);
+        }
+        while let Some(write) = self.scheduler.poll_write() {
+            black_box(write.record);
+            self.scheduler.handle_written(Written::Acknowledged(write.ticket), self.now);
+        }
+        let freed = std::iter::from_fn(|| self.scheduler.poll_freed()).map(|(_, freed)| freed.records).sum();
+        if self.scheduler.poll_commit(self.now).is_some() {
+            self.scheduler.handle_committed(true, self.now);
+        }
+        black_box(self.scheduler.poll_timeout());
+        assert!(self.scheduler.poll_end(self.now).is_none());
+        freed
+    }
+}
+
+fn done(record: Record, took: Duration, reply: bool) -> Done {
+    let (offset, size) = (record.offset, record.size());
+    let answer = Outgoing { key: record.key, value: Some(Bytes::from_static(ANSWER)), headers: Vec::new() };
+    let step = Step { kind: Kind::Reply, record: answer, then: None, instead: None };
+    let fate = if reply { Fate::Write(step) } else { Fate::Silent };
+    Done { offset, size, took, ending: Ending::Succeeded, fate }
+}
+
+fn fates(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fate");
+    group.throughput(Throughput::Elements(CHUNK as u64));
+    let policy = Policy { reply: true, dead_letter: true, on_failure: OnFailure::Stop };
+    let mut page = Page::default();
+    let mut topic = Topic::new();
+    // The task has made its answer anew, so that the end of that allocation is in the figure.
+    let mut ended = || {
+        let verdict = || Verdict::Succeeded(Answer::value(ANSWER.to_vec()));
+        topic.chunk().records.into_iter().map(|record| (record, verdict())).collect::<Vec<_>>()
+    };
+    group.bench_function("an answer with 4 headers", |bencher| {
+        let decide = |ended: Vec<(Record, Verdict)>| -> Vec<Done> {
+            let mut judge = Judge { policy, group: "workers", page: &mut page };
+            let decide = |(record, verdict)| fate::decide(record, verdict, LONG, &mut judge);
+            let done: Vec<Done> = ended.into_iter().map(decide).collect();
+            let Some(Done { fate: Fate::Write(step), .. }) = done.last() else { panic!("an answer is written") };
+            assert_eq!(step.record.headers.len(), ANSWER_HEADERS);
+            done
+        };
+        bencher.iter_batched(&mut ended, decide, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+fn formats(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("format");
+    group.throughput(Throughput::Elements(1));
+    let mut value = br#"{"id":1234567,"name":"flood","area":[52.52,13.405,53.55,9.993],"dry":false,"text":""#.to_vec();
+    value.resize(MESSAGE_BYTES - 2, b'x');
+    value.extend(br#""}"#);
+    let record = Record { value: Some(value.into()), ..record(Arc::new(TopicPartition::new("scenarios", 0))) };
+    assert_eq!(record.value.as_ref().map(Bytes::len), Some(MESSAGE_BYTES));
+    assert_eq!(Format::Json.check(&record), Ok(()));
+    group.bench_function("json, 256 bytes", |bencher| bencher.iter(|| Format::Json.check(black_box(&record))));
+    group.finish();
+}

@@ -23,7 +23,7 @@ use longshore::{
     Answer, Record,
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
     page::Page,
-    record::{AssignmentId, LeaderEpoch, Offset, TopicPartition},
+    record::{AssignmentId, Offset, TopicPartition},
     scheduler::{Assignment, Load, Rules, Scheduler, Written},
     sink::Outgoing,
     task::Format,
@@ -167,7 +167,6 @@ impl Topic {
         let assignment = |(number, (source, start)): (usize, &(Arc<TopicPartition>, Offset))| Assignment {
             id: AssignmentId(number as u64),
             source: Arc::clone(source),
-            leader_epoch: LeaderEpoch(0),
             start: *start,
             committed: None,
             end: None,

@@ -48,6 +48,7 @@ impl Encoder {
         Self { bytes: buffer, count: 0 }
     }
 
+    #[cfg(feature = "broker")]
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -9,9 +9,9 @@
 //! - A thread is started when all others are busy, up to the number of workers. An idle Longshore has few.
 //! - A panic is a failure of its message. Should a thread end all the same, its message is answered for, and another
 //!   thread takes its place.
-//! - Every load comes to its end: [`Running::wait`] is answered even if its thread is lost.
+//! - Every load comes to its end: whoever waits for it is answered even if its thread is lost.
 //! - A load is one record, or several of very short tasks; what has not begun can be taken back at any time, so that no
-//!   record waits behind another's long task for longer than [`OVERDUE`].
+//!   record waits behind another's long task for longer than 2 ms.
 //!
 //! Deliberately not here: a way to stop a task (a blocking call cannot be stopped), and joining: when the process ends,
 //! threads that still run a task end with it.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 const SAY_EVERY: Duration = Duration::from_secs(30);
+/// What passes within this time is not worth a word.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Doubles from 100 ms to 5 s, each time with up to a quarter more or less, so that many who wait do not come at once.
 #[derive(Debug)]
@@ -26,11 +28,23 @@ impl Backoff {
         failed_for
     }
 
-    /// Notes a failure. Gives how long to wait, and whether to say so: at the first and then every 30 s.
+    /// For how long there were failures only.
+    pub(crate) fn failing_for(&self) -> Duration {
+        self.failing_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Notes a failure. Gives how long to wait, and whether to say so: when it has lasted for half a second, and then
+    /// every 30 s.
     pub(crate) fn fail(&mut self) -> (Duration, bool) {
-        let now = Instant::now();
-        self.failing_since.get_or_insert(now);
-        let say = self.said.is_none_or(|at| now.duration_since(at) >= SAY_EVERY);
+        self.fail_at(Instant::now())
+    }
+
+    fn fail_at(&mut self, now: Instant) -> (Duration, bool) {
+        let since = *self.failing_since.get_or_insert(now);
+        let say = match self.said {
+            None => now.duration_since(since) >= QUIET,
+            Some(at) => now.duration_since(at) >= SAY_EVERY,
+        };
         if say {
             self.said = Some(now);
         }
@@ -47,7 +61,9 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_are_told_once() {
         let mut backoff = Backoff::new();
-        let waits: Vec<_> = (0..20).map(|_| backoff.fail()).collect();
+        let now = Instant::now();
+        let waits: Vec<_> = (0..20).map(|second| backoff.fail_at(now + Duration::from_secs(second))).collect();
+        assert!(!waits[0].1 && waits[1].1, "not at once, but soon");
         assert!(waits[0].0 >= FIRST.mul_f64(0.75) && waits[0].0 <= FIRST.mul_f64(1.25));
         assert!(waits.iter().all(|(wait, _)| *wait <= LONGEST.mul_f64(1.25)));
         assert!(waits[19].0 >= LONGEST.mul_f64(0.75));

@@ -25,6 +25,9 @@ use crate::{
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How many fetches in a row, each of up to [`MAX_WAIT`], may bring nothing below the high watermark before it is told.
 const STALLS: u32 = 10;
+/// For how long nothing but its absence must be heard of a topic before it counts as deleted: one broker's word, just
+/// after its start, is not enough.
+const MISSING_FOR: Duration = Duration::from_secs(5);
 /// The most bytes that one fetch asks for.
 const MAX_FETCH: usize = 1 << 20;
 /// The most records that go to the engine at once.
@@ -60,6 +63,12 @@ pub enum ReadError {
         /// The offset that was asked for.
         at: Offset,
         /// What the decoder said.
+        reason: String,
+    },
+    /// There is no such topic, or no such partition, as far as the broker that was asked knows.
+    #[error("{reason}")]
+    Missing {
+        /// What was looked for.
         reason: String,
     },
     /// The broker did not answer, or said that it cannot just now. To try again may help.
@@ -221,6 +230,9 @@ impl Trouble {
         }
         if let (ReadError::Unreadable { .. }, Some(_)) = (&error, of.end) {
             return Some(unreadable(&of.source, at, error.to_string()));
+        }
+        if matches!(error, ReadError::Missing { .. }) && self.backoff.failing_for() > MISSING_FOR {
+            return Some(RunError::TopicGone { topic: Arc::clone(&of.source.topic) });
         }
         tokio::time::sleep(wait).await;
         None

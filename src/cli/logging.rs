@@ -67,11 +67,15 @@ impl Logging {
     }
 }
 
-/// A level alone is Longshore's; the crates below it are then told to warn only.
+/// A level alone is Longshore's; the crates below it are then to warn only.
 fn targets(text: &str) -> Result<Targets, &'static str> {
     const WRONG: &str = "none of off, error, warn, info, debug, trace, nor targets such as info,rskafka=debug";
     match text.parse::<LevelFilter>() {
-        Ok(level) => Ok(Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("longshore", level)),
+        Ok(level) => Ok(Targets::new()
+            .with_default(level.min(LevelFilter::WARN))
+            // It calls an error what is our normal life; what matters of it, we say.
+            .with_target("rskafka", LevelFilter::OFF)
+            .with_target("longshore", level)),
         // A word alone would be taken for a target's name.
         Err(_) if !text.contains('=') => Err(WRONG),
         Err(_) => text.parse().map_err(|_| WRONG),
@@ -88,9 +92,10 @@ mod tests {
     fn a_level_is_longshores_own() {
         let debug = targets("debug").unwrap();
         assert!(debug.would_enable("longshore::engine", &Level::DEBUG));
-        assert!(debug.would_enable("rskafka::client", &Level::WARN));
-        assert!(!debug.would_enable("rskafka::client", &Level::INFO));
-        assert!(!targets("off").unwrap().would_enable("rskafka", &Level::ERROR));
+        assert!(debug.would_enable("tokio", &Level::WARN));
+        assert!(!debug.would_enable("tokio", &Level::INFO));
+        assert!(!debug.would_enable("rskafka::client", &Level::ERROR));
+        assert!(!targets("off").unwrap().would_enable("tokio", &Level::ERROR));
         assert!(targets("info,rskafka=debug").unwrap().would_enable("rskafka::client", &Level::DEBUG));
         assert!(targets("loud").is_err());
     }

@@ -131,9 +131,8 @@ impl PartitionReader for RskafkaReader {
             Trouble::Failed(Failure::Undecodable(reason)) => ReadError::Unreadable { at: from, reason },
             Trouble::Failed(Failure::Answered(_, reason) | Failure::Other(reason))
             | Trouble::Unleased(Unleased::Rskafka(reason)) => ReadError::Unavailable { reason },
-            Trouble::Unleased(Unleased::Missing(error) | Unleased::Wire(error)) => {
-                ReadError::Unavailable { reason: with_causes(&error) }
-            }
+            Trouble::Unleased(Unleased::Missing(error)) => ReadError::Missing { reason: with_causes(&error) },
+            Trouble::Unleased(Unleased::Wire(error)) => ReadError::Unavailable { reason: with_causes(&error) },
         })
     }
 }

@@ -135,9 +135,10 @@ impl Longshore {
     /// Puts the parts together and starts those that run beside the engine.
     fn engine(self, mut scheduler: Scheduler, ready: Ready) -> Result<Engine, RunError> {
         let Self { config, task, watch, progress, .. } = self;
-        let Ready { cluster, topic, id, store, assignments, replies, dead_letters } = ready;
+        let Ready { cluster, topic, id, store, assignments, lag, replies, dead_letters } = ready;
         let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
+        pool.warm_up(usize::try_from(lag).unwrap_or_default());
         let plane = DataPlane::new(cluster.clone());
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
         let mut tasks = JoinSet::new();

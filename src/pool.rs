@@ -6,7 +6,8 @@
 //!   Running: overdue? ───────┘ └─ take back what has not begun, and what is done
 //! ```
 //!
-//! - A thread is started when all others are busy, up to the number of workers. An idle Longshore has few.
+//! - A thread is started when all others are busy, up to the number of workers, and at the start for each message that
+//!   waits. An idle Longshore has few.
 //! - A panic is a failure of its message. Should a thread end all the same, its message is answered for, and another
 //!   thread takes its place.
 //! - Every load comes to its end: whoever waits for it is answered even if its thread is lost.
@@ -134,6 +135,16 @@ impl Pool {
         let crew = Arc::new(Crew { task, format, policy, group, jobs, threads, named, open });
         crew.start_thread()?;
         Ok(Self { queue, crew, workers })
+    }
+
+    /// Starts threads ahead of the work that is known to wait, up to `count` and to the number of workers.
+    pub(crate) fn warm_up(&self, count: usize) {
+        let there = self.crew.threads.load(Ordering::Relaxed);
+        for _ in there..count.min(self.workers) {
+            if self.crew.start_thread().is_err() {
+                return;
+            }
+        }
     }
 
     /// Gives a load to the next free thread. There must be one: at most `workers` loads may run at once.
@@ -391,6 +402,15 @@ mod tests {
         let load = Load { assignment: AssignmentId(1), records: vec![record(0, Some(b"{"))] };
         let (done, _) = all(pool.submit(load)).await;
         assert!(matches!(&done[0].ending, Ending::Malformed(f) if f.error().starts_with("not JSON")));
+    }
+
+    #[test]
+    fn what_waits_finds_threads_but_no_more_than_workers() {
+        let pool = pool(|_: &Record| Ok(Answer::None));
+        for (count, threads) in [(0, 1), (2, 2), (1, 2), (1000, 4)] {
+            pool.warm_up(count);
+            assert_eq!(pool.crew.threads.load(Ordering::Relaxed), threads, "for {count}");
+        }
     }
 
     #[tokio::test]

@@ -36,6 +36,8 @@ pub(crate) struct Ready {
     pub(crate) id: TopicId,
     pub(crate) store: Store,
     pub(crate) assignments: Vec<Assignment>,
+    /// How many offsets lie between where we begin and the ends of the logs.
+    pub(crate) lag: i64,
     pub(crate) replies: Option<Written>,
     pub(crate) dead_letters: Option<Written>,
 }
@@ -118,8 +120,9 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
     };
     let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(&topic), *partition)));
     let assignments = begins.assign(sources, &config.group).map_err(Trouble::Final)?;
-    tell(config, &assignments, &begins.latest);
-    Ok(Ready { cluster: cluster.clone(), topic, id: view.id, store, assignments, replies, dead_letters })
+    let lag = assignments.iter().map(|a| begins.latest[&a.source.partition].0 - a.start.0).sum();
+    tell(config, &assignments, lag);
+    Ok(Ready { cluster: cluster.clone(), topic, id: view.id, store, assignments, lag, replies, dead_letters })
 }
 
 /// Fixed partitions and a group that deals them out would work against each other.
@@ -235,8 +238,7 @@ impl Begins {
     }
 }
 
-fn tell(config: &Config, assignments: &[Assignment], latest: &BTreeMap<i32, Offset>) {
-    let lag: i64 = assignments.iter().map(|a| latest[&a.source.partition].0 - a.start.0).sum();
+fn tell(config: &Config, assignments: &[Assignment], lag: i64) {
     let new = assignments.iter().filter(|assignment| assignment.committed.is_none()).count();
     tracing::info!(
         topic = config.topic,

@@ -23,9 +23,9 @@ use longshore::{
     Answer, Record,
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
     page::Page,
+    record::Outgoing,
     record::{AssignmentId, Offset, TopicPartition},
     scheduler::{Assignment, Load, Rules, Scheduler, Written},
-    sink::Outgoing,
     task::Format,
     tracker::{SPAN, Tracker},
 };

@@ -36,6 +36,7 @@ use crate::{
     scheduler::{Counters, Scheduler, Summary, Written},
     sink::Sink,
     source::{Limits, SourceEvent},
+    watched,
 };
 
 /// The most news of tasks that are taken in before more work is given out.
@@ -199,7 +200,7 @@ impl Engine {
 /// Waits until something has ended that should not have. A task that ends without a panic has said why.
 async fn ended(tasks: &mut JoinSet<()>, replies: &mut Option<Sink>, dead_letters: &mut Option<Sink>) -> &'static str {
     tokio::select! {
-        () = lost(tasks) => "a fetch loop or the committer",
+        () = watched::lost(tasks) => "a fetch loop or the committer",
         () = lost_sink(replies) => "a loop that writes answers",
         () = lost_sink(dead_letters) => "a loop that writes dead letters",
     }
@@ -209,16 +210,5 @@ async fn lost_sink(sink: &mut Option<Sink>) {
     match sink {
         Some(sink) => sink.lost().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Waits until one of `tasks` has panicked.
-pub(crate) async fn lost(tasks: &mut JoinSet<()>) {
-    loop {
-        match tasks.join_next().await {
-            Some(Err(_)) => return,
-            Some(Ok(())) => {}
-            None => std::future::pending().await,
-        }
     }
 }

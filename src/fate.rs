@@ -23,8 +23,7 @@ use serde::Serialize;
 
 use crate::{
     page::Page,
-    record::{Header, Offset, Record},
-    sink::Outgoing,
+    record::{Header, Offset, Outgoing, Record},
     task::{Answer, Failure},
 };
 

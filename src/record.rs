@@ -136,3 +136,26 @@ impl Record {
         self.headers.iter().rev().find(|h| h.name == name.as_bytes()).and_then(|h| h.value.as_deref())
     }
 }
+
+/// A record to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The key; decides the partition, as in Kafka's own clients.
+    pub key: Option<Bytes>,
+    /// The value.
+    pub value: Option<Bytes>,
+    /// The headers, in their order.
+    pub headers: Vec<Header>,
+}
+
+impl Outgoing {
+    /// The bytes that it takes in a batch, at the most.
+    pub(crate) fn size(&self) -> usize {
+        /// What goes around a record, and around each of its headers, at the most.
+        const AROUND_RECORD: usize = 32;
+        const AROUND_HEADER: usize = 10;
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self.headers.iter().map(|h| AROUND_HEADER + h.name.len() + length(&h.value)).sum();
+        AROUND_RECORD + length(&self.key) + length(&self.value) + headers
+    }
+}

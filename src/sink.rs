@@ -15,44 +15,19 @@
 
 use std::{future::Future, sync::Arc};
 
-use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     backoff::Backoff,
-    engine,
-    record::Header,
+    record::Outgoing,
     scheduler::{Ticket, Write, Written},
+    watched,
 };
 
 /// The most bytes of a batch: Kafka's default `max.message.bytes` is 1,048,588, and it counts what goes around a record.
 const MAX_BATCH_BYTES: usize = 900_000;
 /// The most records of a batch.
 const MAX_BATCH_RECORDS: usize = 10_000;
-/// What goes around a record, and around each of its headers, at the most.
-const AROUND_RECORD: usize = 32;
-const AROUND_HEADER: usize = 10;
-
-/// A record to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// The key; decides the partition, as in Kafka's own clients.
-    pub key: Option<Bytes>,
-    /// The value.
-    pub value: Option<Bytes>,
-    /// The headers, in their order.
-    pub headers: Vec<Header>,
-}
-
-impl Outgoing {
-    /// The bytes that it takes in a batch, at the most.
-    pub(crate) fn size(&self) -> usize {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self.headers.iter().map(|h| AROUND_HEADER + h.name.len() + length(&h.value)).sum();
-        AROUND_RECORD + length(&self.key) + length(&self.value) + headers
-    }
-}
-
 /// Why a write was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -153,7 +128,7 @@ impl Sink {
 
     /// Waits until a loop is lost to a panic.
     pub(crate) async fn lost(&mut self) {
-        engine::lost(&mut self.loops).await;
+        watched::lost(&mut self.loops).await;
     }
 }
 

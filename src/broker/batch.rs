@@ -17,8 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
     kafka::batch::{ATTRIBUTES_AT, BEFORE_LENGTH_BYTES, CRC_AT, Encoder, HEADER_BYTES, Producer},
-    record::{Header, LeaderEpoch, Offset, Record, TopicPartition},
-    sink::Outgoing,
+    record::{Header, LeaderEpoch, Offset, Outgoing, Record, TopicPartition},
 };
 
 const EPOCH_AT: usize = 12;

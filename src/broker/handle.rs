@@ -22,8 +22,7 @@ use super::{
 };
 use crate::{
     offsets::Committed,
-    record::{LeaderEpoch, Offset, Record, TopicId, TopicPartition},
-    sink::Outgoing,
+    record::{LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
 };
 
 /// Why a topic's records cannot be listed.

@@ -192,7 +192,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{super::batch::encode, *};
-    use crate::sink::Outgoing;
+    use crate::record::Outgoing;
 
     fn batch(values: &[&'static str], timestamp_ms: i64) -> Batch {
         let records: Vec<_> = values

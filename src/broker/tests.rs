@@ -24,7 +24,7 @@ use kafka_protocol::{
 };
 
 use super::{Broker, Options, batch::encode};
-use crate::sink::Outgoing;
+use crate::record::Outgoing;
 
 /// No answer takes longer, unless none is to come.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -327,7 +327,7 @@ fn check_name(name: &str) -> Result<(), TopicError> {
 #[cfg(test)]
 mod tests {
     use super::{super::batch::encode, *};
-    use crate::{record::LeaderEpoch, sink::Outgoing};
+    use crate::record::{LeaderEpoch, Outgoing};
 
     fn topics() -> Topics {
         let limits = Limits { max_bytes: 1_000, max_message_bytes: 400 };

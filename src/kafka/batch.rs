@@ -11,7 +11,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::{record::LeaderEpoch, sink::Outgoing};
+use crate::record::{LeaderEpoch, Outgoing};
 
 /// The bytes before a batch's first record.
 pub(crate) const HEADER_BYTES: usize = 61;

@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{
     kafka::batch::{Encoder, Producer},
-    sink::{Outgoing, PartitionWriter, WriteError},
+    record::Outgoing,
+    sink::{PartitionWriter, WriteError},
 };
 
 /// Writes to one partition of a topic.

@@ -7,8 +7,7 @@ use std::{
 
 use crate::{
     fate::{Kind, Step},
-    record::{AssignmentId, Offset, Record, TopicPartition},
-    sink::Outgoing,
+    record::{AssignmentId, Offset, Outgoing, Record, TopicPartition},
     tracker::Tracker,
 };
 

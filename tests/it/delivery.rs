@@ -1,6 +1,6 @@
 //! The main job: each message is answered, and then committed.
 
-use longshore::{broker::ApiKey, sink::Outgoing};
+use longshore::{broker::ApiKey, record::Outgoing};
 
 use crate::harness::{Kafka, REPLIES, headed, json, keyed, plain, sleeps};
 

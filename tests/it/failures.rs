@@ -3,7 +3,7 @@
 use longshore::{
     broker::{ApiKey, Options, ResponseError},
     record::Header,
-    sink::Outgoing,
+    record::Outgoing,
 };
 
 use crate::harness::{DEAD, Kafka, REPLIES, fails, headed, json, keyed, panics, plain, text};

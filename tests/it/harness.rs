@@ -23,8 +23,7 @@ use std::{
 use longshore::{
     Record,
     broker::{Broker, Options},
-    record::{Header, Offset},
-    sink::Outgoing,
+    record::{Header, Offset, Outgoing},
 };
 pub(crate) use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};

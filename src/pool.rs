@@ -348,7 +348,6 @@ mod tests {
         // A slow machine may find it overdue; then the rest is given back, in order.
         let offsets: Vec<_> = done.iter().map(|d| d.offset.0).chain(todo.iter().map(|r| r.offset.0)).collect();
         assert_eq!(offsets, (0..32).collect::<Vec<_>>());
-        assert!(!done.is_empty());
     }
 
     #[tokio::test]
@@ -384,12 +383,16 @@ mod tests {
     #[tokio::test]
     async fn what_waits_behind_a_long_task_is_given_back() {
         let (release, blocked) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel::<()>();
         let blocked = Mutex::new(blocked);
         let pool = pool(move |_: &Record| {
+            begin.send(())?;
             blocked.lock().unwrap().recv()?;
             Ok(Answer::None)
         });
-        let news = pool.submit(load(0..8)).wait().await;
+        let running = pool.submit(load(0..8));
+        begun.recv().unwrap();
+        let news = running.wait().await;
         assert_eq!(news.todo.iter().map(|r| r.offset.0).collect::<Vec<_>>(), (1..8).collect::<Vec<_>>());
         release.send(()).unwrap();
         let (done, todo) = all(news.rest.expect("one still runs")).await;

@@ -268,7 +268,7 @@ main() {
     command -v kcat >/dev/null || { echo "suite: no kcat found (Debian: apt-get install kcat)" >&2; exit 69; }
     [ -x "$longshore" ] || { echo "suite: no binary at $longshore: cargo build --release" >&2; exit 69; }
     mkdir -p "$work"
-    trap 'trap "" TERM; jobs -p | xargs -r kill -TERM 2>/dev/null; wait' EXIT
+    trap 'trap "" TERM; jobs -p | xargs -r kill -TERM 2>/dev/null || true; wait || true' EXIT
 
     local cases=() name passed=0
     mapfile -t cases < <(wanted_of "${beside_each_other[@]}")

@@ -23,14 +23,13 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -58,7 +57,6 @@ pub fn in_task() -> bool {
 
 /// See the [module's documentation](self).
 pub(crate) struct Pool {
-    queue: Sender<Job>,
     crew: Arc<Crew>,
     workers: usize,
 }
@@ -70,13 +68,60 @@ struct Crew {
     policy: Policy,
     /// As dead letters name it.
     group: Arc<str>,
-    jobs: Receiver<Job>,
+    queue: Queue,
     /// Threads there are.
     threads: AtomicUsize,
     /// Threads there ever were, for their names.
     named: AtomicUsize,
     /// Loads submitted and not ended.
     open: AtomicUsize,
+}
+
+/// What waits for a thread: never more than there are workers, by [`Pool::submit`].
+///
+/// A lock and a condition, where threads that wait sleep. A lock-free channel lets them spin while one sender or receiver
+/// is half way, and 256 threads on 2 cores then kept that one from going on for a second (crossbeam-channel, bounded).
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    fn put(&self, job: Job) {
+        self.lock().jobs.push_back(job);
+        self.changed.notify_one();
+    }
+
+    /// Waits for a job. `None` once the queue is closed and empty.
+    fn take(&self) -> Option<Job> {
+        let idle = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.closed;
+        let mut waiting = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        waiting.jobs.pop_front()
+    }
+
+    /// Lets the threads end when they have nothing more to do.
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // The lock is held for a push or a pop, which do not panic half way.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.crew.queue.close();
+    }
 }
 
 /// A load on its way through a thread. When it is dropped, whoever waits for it learns that it ended.
@@ -130,11 +175,10 @@ impl Pool {
         group: Arc<str>,
         workers: usize,
     ) -> io::Result<Self> {
-        let (queue, jobs) = crossbeam_channel::bounded(workers);
         let [threads, named, open] = std::array::from_fn(|_| AtomicUsize::new(0));
-        let crew = Arc::new(Crew { task, format, policy, group, jobs, threads, named, open });
+        let crew = Arc::new(Crew { task, format, policy, group, queue: Queue::default(), threads, named, open });
         crew.start_thread()?;
-        Ok(Self { queue, crew, workers })
+        Ok(Self { crew, workers })
     }
 
     /// Starts threads ahead of the work that is known to wait, up to `count` and to the number of workers.
@@ -161,8 +205,7 @@ impl Pool {
             let _ = self.crew.start_thread();
         }
         let job = Job { load: Arc::clone(&load), crew: Arc::clone(&self.crew), ended: Some(sender) };
-        let queued = self.queue.try_send(job);
-        assert!(queued.is_ok(), "the queue holds as many as there are workers");
+        self.crew.queue.put(job);
         Running { assignment, load, ended, watched }
     }
 }
@@ -188,7 +231,7 @@ impl Crew {
         let started = thread::Builder::new().name(format!("task-{number}")).spawn(move || {
             let _replaced = ReplaceIfLost(&crew);
             let mut page = Page::default();
-            while let Ok(job) = crew.jobs.recv() {
+            while let Some(job) = crew.queue.take() {
                 job.work(&mut page);
             }
         });

@@ -283,7 +283,7 @@ impl Scheduler {
             return None;
         }
         let id = self.ready.pop_front()?;
-        let most = self.load_size(id);
+        let most = self.load_size();
         let run_twice = self.breaks(Defect::RunTwice);
         let partition = self.partitions.get_mut(&id).expect("partitions stay");
         partition.ready = false;
@@ -303,16 +303,14 @@ impl Scheduler {
         Some(Load { assignment: id, records })
     }
 
-    /// How many records go to the next worker: one, unless tasks are so short that the way to the worker is what costs;
-    /// and never so many that a worker goes without.
-    fn load_size(&self, id: AssignmentId) -> usize {
+    /// How many records go to the next worker: one, unless tasks are so short that the way to the worker is what costs.
+    /// Then few threads that stay awake do more than many that are woken for a little each.
+    fn load_size(&self) -> usize {
         if self.task_nanos > nanos(SHORT_TASK) {
             return 1;
         }
         let by_time = nanos(LOAD_TIME) / self.task_nanos.max(1);
-        let waiting = self.partitions[&id].tracker.waiting() * (self.ready.len() + 1);
-        let share = waiting.div_ceil(self.rules.workers.saturating_sub(self.busy).max(1));
-        usize::try_from(by_time).unwrap_or(MAX_LOAD).min(share).clamp(1, MAX_LOAD)
+        usize::try_from(by_time).unwrap_or(MAX_LOAD).clamp(1, MAX_LOAD)
     }
 
     /// What is to be written next. Comes back through [`handle_written`](Self::handle_written).

@@ -7,7 +7,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -360,8 +359,7 @@ pub(super) fn to_ms(time: Duration) -> Duration {
 
 /// Between half of `ceiling` and all of it, so that many that failed together do not try again together.
 fn jittered(ceiling: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0_u8) % 1_000;
-    ceiling / 2 + ceiling.mul_f64(random as f64 / 2_000.0)
+    ceiling / 2 + ceiling.mul_f64(fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

@@ -37,6 +37,16 @@ mod descriptors;
 
 pub use descriptors::raise_descriptor_limit;
 
+/// Which records of transactions are read (`--isolation`; KIP-98).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// All, of transactions that are open or were aborted too. Kafka's own clients do so by default.
+    #[default]
+    ReadUncommitted,
+    /// None of a transaction that was aborted, and none behind one that is open.
+    ReadCommitted,
+}
+
 /// How long a broker may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {

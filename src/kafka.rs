@@ -14,7 +14,7 @@
 //! * [`offsets`] keeps progress as the committed offsets of a group, and notices when somebody else does too.
 //! * [`reader`] fetches, on rskafka. [`data_plane`] holds the rskafka client that the readers share, and replaces it when
 //!   it hangs.
-//! * [`writer`] writes, by wire, in batches that `batch` encodes.
+//! * [`writer`] writes, by wire, in batches that [`batch`] encodes; it decodes them, too.
 //! * [`partitioner`] puts a key where Kafka's own clients put it.
 //!
 //! Every call has a deadline ([`Deadlines`]), whatever a broker does, and every error says which broker and which
@@ -25,7 +25,7 @@
 
 use std::time::Duration;
 
-pub(crate) mod batch;
+pub mod batch;
 pub mod data_plane;
 pub mod offsets;
 pub mod partitioner;

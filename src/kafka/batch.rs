@@ -1,4 +1,4 @@
-//! PURE. Writes Kafka's record batch, format v2 (KIP-98), uncompressed.
+//! PURE. Kafka's record batch, format v2 (KIP-98): writes it, uncompressed, and reads it in every codec.
 //!
 //! ```text
 //!  0 base offset   8 length   12 leader epoch   16 magic   17 crc │ 21 attributes   23 last offset delta
@@ -6,8 +6,16 @@
 //!                                                                 └── the checksum covers from 21 on
 //! ```
 //!
-//! Of our own making, because the crates keep headers in a map: here they go out as they are, in their order, twice or
-//! without a value where that is what they are. Deliberately not here yet: reading, and compression.
+//! Of our own making, because the crates keep headers in a map: here they go out and come in as they are, in their order,
+//! twice or without a value where that is what they are. Reading begins with [`split`]:
+//!
+//! * `decode` finds the batches in a response and reads their headers; `records` reads what is in them, in place.
+//! * `inflate` makes the content of a compressed batch readable, within a limit. Which crate does what, and why: ADR 7.
+//! * `aborted` tells which batches belong to aborted transactions.
+//! * `damage` says what is wrong with a batch. Any bytes at all may come in: none of them makes this panic, or take more
+//!   memory than the limit.
+//!
+//! Deliberately not here: the message formats before v2, which are refused by name, and compressing.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -15,6 +23,18 @@ use crate::{
     record::{LeaderEpoch, Outgoing},
     varint::{self, bytes_size, put_bytes},
 };
+
+mod aborted;
+mod damage;
+mod decode;
+mod inflate;
+mod records;
+
+pub use aborted::{Aborted, AbortedTransactions};
+pub use damage::{Damage, DamageKind, RecordFault};
+pub use decode::{Batches, RawBatch, TimestampType, split};
+pub use inflate::{Compression, Inflater};
+pub use records::Control;
 
 /// The bytes before a batch's first record.
 pub(crate) const HEADER_BYTES: usize = 61;

@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
+pub use crate::kafka::{Isolation, reader::ReadBy};
 use crate::{
     fate::{OnFailure, Policy},
     kafka::wire::{AddressError, HostPort},
     task::Format,
 };
-pub use crate::kafka::{Isolation, reader::ReadBy};
 
 /// The reply topic unless another is named: that of the service Longshore comes from.
 pub const DEFAULT_REPLY_TOPIC: &str = "Scenario-Execute-Response";
@@ -220,7 +220,9 @@ impl Settings {
             errors.push("--assign names no partition".to_owned());
         }
         if self.reader == ReadBy::Rskafka && self.isolation == Isolation::ReadCommitted {
-            errors.push("--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned());
+            errors.push(
+                "--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned(),
+            );
         }
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));

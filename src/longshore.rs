@@ -143,8 +143,7 @@ impl Longshore {
         let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
         pool.warm_up(usize::try_from(lag).unwrap_or_default());
-        let wire =
-            WireReaders::new(&cluster, Arc::clone(&topic), id, config.isolation, config.max_in_flight_bytes);
+        let wire = WireReaders::new(&cluster, Arc::clone(&topic), id, config.isolation, config.max_in_flight_bytes);
         let readers = Readers::new(wire, config.reader, assignments.len());
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
         let mut tasks = JoinSet::new();

@@ -278,7 +278,10 @@ mod tests {
         for (at, (read, written)) in decode(&[placed]).iter().zip(&records).enumerate() {
             assert_eq!(read.offset, Offset(40 + at as i64));
             assert_eq!(read.timestamp_ms, 1_700_000_000_000);
-            assert_eq!((&read.key, &read.value, &read.headers), (&written.key, &written.value, &written.headers.to_vec()));
+            assert_eq!(
+                (&read.key, &read.value, &read.headers),
+                (&written.key, &written.value, &written.headers.to_vec())
+            );
         }
     }
 

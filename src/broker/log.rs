@@ -197,7 +197,11 @@ mod tests {
     fn batch(values: &[&'static str], timestamp_ms: i64) -> Batch {
         let records: Vec<_> = values
             .iter()
-            .map(|value| Outgoing { key: None, value: Some(Bytes::from_static(value.as_bytes())), headers: Headers::default() })
+            .map(|value| Outgoing {
+                key: None,
+                value: Some(Bytes::from_static(value.as_bytes())),
+                headers: Headers::default(),
+            })
             .collect();
         encode(&records, timestamp_ms, usize::MAX).remove(0)
     }

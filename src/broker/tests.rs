@@ -42,7 +42,8 @@ fn name(name: &str) -> TopicName {
 }
 
 fn batch(values: &[&str]) -> Bytes {
-    let record = |value: &&str| Outgoing { key: None, value: Some(value.to_string().into()), headers: Headers::default() };
+    let record =
+        |value: &&str| Outgoing { key: None, value: Some(value.to_string().into()), headers: Headers::default() };
     let records: Vec<_> = values.iter().map(record).collect();
     encode(&records, 1_000, usize::MAX).remove(0).bytes
 }

@@ -339,8 +339,12 @@ mod tests {
     }
 
     fn batch(size: usize) -> Batch {
-        encode(&[Outgoing { key: None, value: Some(vec![b'x'; size].into()), headers: Headers::default() }], 0, usize::MAX)
-            .remove(0)
+        encode(
+            &[Outgoing { key: None, value: Some(vec![b'x'; size].into()), headers: Headers::default() }],
+            0,
+            usize::MAX,
+        )
+        .remove(0)
     }
 
     #[test]

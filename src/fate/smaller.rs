@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-
 use super::{FailureBody, Kind, OWN_HEADERS, Step, headers, text, too_large};
 use crate::record::{Header, Headers, Outgoing};
 

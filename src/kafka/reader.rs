@@ -6,12 +6,14 @@
 //!                      ▼                             ▼
 //!   auto:          rskafka ── cannot decode, ─────▶ wire
 //!                             stalls below the end,
-//!                             a record with headers
+//!                             a record with headers,
+//!                             a backlog
 //! ```
 //!
 //! rskafka shows of headers with the same name only the last, and in the order of their names: where there are headers at
-//! all, it may be wrong. A partition that went over to wire stays there. It goes over between two fetches, or before the
-//! first record that rskafka may not have shown right: no record is lost or read twice.
+//! all, it may be wrong. And where there is a backlog, wire reads it faster (docs/adr/0010). A partition that went over to
+//! wire stays there. It goes over between two fetches, or before the first record that rskafka may not have shown right: no
+//! record is lost or read twice.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,13 +24,12 @@ use super::{
     with_causes,
 };
 use crate::{
-    record::{Offset, TopicPartition},
+    record::{Offset, Record, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
 
 mod decode;
 mod lanes;
-mod tmp;
 mod rskafka;
 mod wire;
 
@@ -121,7 +122,12 @@ impl PartitionReader for Reader {
             };
             match fetched {
                 Ok(batch) => match right(from, batch) {
-                    Ok(batch) => return Ok(batch),
+                    Ok(batch) => {
+                        if is_backlog(&batch, max_bytes) {
+                            self.go_over(batch.next, "it has a backlog, which wire reads faster");
+                        }
+                        return Ok(batch);
+                    }
                     Err(why) => self.go_over(from, why),
                 },
                 Err(ReadError::Unreadable { reason, .. }) => self.go_over(from, &reason),
@@ -140,6 +146,11 @@ fn right(from: Offset, mut batch: Batch) -> Result<Batch, &'static str> {
     batch.records.truncate(first);
     batch.next = batch.records.last().map(|record| record.offset.next()).ok_or("its records have headers")?;
     Ok(batch)
+}
+
+/// Whether there was about as much as was asked for: then there is more to come.
+fn is_backlog(batch: &Batch, asked: usize) -> bool {
+    batch.records.iter().map(Record::size).sum::<usize>() >= asked / 2
 }
 
 /// The log's bounds, for someone who asked for what lies beyond them.

@@ -1,6 +1,9 @@
 //! The main job: each message is answered, and then committed.
 
-use longshore::{broker::ApiKey, record::{Headers, Outgoing}};
+use longshore::{
+    broker::ApiKey,
+    record::{Headers, Outgoing},
+};
 
 use crate::harness::{Kafka, REPLIES, headed, json, keyed, plain, sleeps};
 

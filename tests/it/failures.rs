@@ -51,7 +51,11 @@ fn a_dead_letter_keeps_key_value_and_headers() {
     let kafka = Kafka::start(1);
     let header = Header::new("colour", "blue");
     let value = bytes::Bytes::from_static(b"\xff\x00 not text");
-    kafka.put_record(Outgoing { key: Some("k".into()), value: Some(value.clone()), headers: vec![header.clone()].into() });
+    kafka.put_record(Outgoing {
+        key: Some("k".into()),
+        value: Some(value.clone()),
+        headers: vec![header.clone()].into(),
+    });
     kafka.longshore("--until-end --dead-letter-topic dead").end().exits(0);
     let dead = &kafka.read(DEAD)[0];
     assert_eq!((&dead.key, &dead.value), (&Some("k".into()), &Some(value)));

@@ -23,6 +23,20 @@ pub struct Damage {
     pub bytes: Bytes,
 }
 
+impl Damage {
+    /// Whether nothing is wrong with it but its size.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.kind, DamageKind::TooLarge { .. })
+    }
+
+    /// Whether nothing is wrong with it but its age.
+    #[must_use]
+    pub fn is_old_format(&self) -> bool {
+        matches!(self.kind, DamageKind::OldFormat { .. })
+    }
+}
+
 /// No payload in a log line: of the bytes only how many they are.
 impl fmt::Debug for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

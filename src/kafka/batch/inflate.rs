@@ -101,7 +101,8 @@ impl Fault {
 /// What the content of a compressed batch is inflated by, and how much memory one batch may take.
 pub struct Inflater {
     max_bytes: usize,
-    gzip: gzip::Gzip,
+    /// Made when it is needed: it takes about 50 KB.
+    gzip: Option<gzip::Gzip>,
 }
 
 impl fmt::Debug for Inflater {
@@ -112,10 +113,10 @@ impl fmt::Debug for Inflater {
 
 impl Inflater {
     /// `max_bytes` is what one batch may take in memory when it is inflated and its records are listed. What a batch takes
-    /// beyond the limit before it is refused is at most about 20 MiB, whatever it claims. Holds about 50 KB itself.
+    /// beyond the limit before it is refused is at most about 20 MiB, whatever it claims.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, gzip: gzip::Gzip::default() }
+        Self { max_bytes, gzip: None }
     }
 
     /// The limit.
@@ -130,7 +131,7 @@ impl Inflater {
         let limit = self.max_bytes;
         let inflated = catch_unwind(AssertUnwindSafe(|| match codec {
             Compression::None => Ok(None),
-            Compression::Gzip => self.gzip.inflate(&input, limit).map(Some),
+            Compression::Gzip => self.gzip.get_or_insert_default().inflate(&input, limit).map(Some),
             Compression::Snappy => snappy::inflate(&input, limit).map(Some),
             Compression::Lz4 => lz4::inflate(&input, limit).map(Some),
             Compression::Zstd => zstd::inflate(&input, limit).map(Some),

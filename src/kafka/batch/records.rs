@@ -1,4 +1,5 @@
-//! PURE. Reads the records of a batch, in place: keys, values and headers are slices of what was fetched or inflated.
+//! PURE. Reads the records of a batch: keys, values and headers are copied into pages, so that a record that is held for long
+//! holds neither the response that it came in nor what the batch was inflated to.
 //!
 //! ```text
 //!  length │ attributes   timestamp delta   offset delta   key length   key   value length   value   header count
@@ -9,14 +10,17 @@
 //! something that is not there. Nothing is trusted: each length is compared with what is left before it is used, and before
 //! anything is allocated for it.
 //!
-//! This is the path that every record takes. A record costs no allocation but for its list of headers, if it has any.
+//! This is the path that every record takes. A small record costs no allocation but for its list of headers, if it has any.
 
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
 use super::{Compression, Damage, DamageKind, Inflater, RawBatch, RecordFault, TimestampType};
-use crate::record::{Header, Offset, Record, TopicPartition};
+use crate::{
+    page::Page,
+    record::{Header, Offset, Record, TopicPartition},
+};
 
 /// The least that a record takes: its seven numbers.
 const LEAST_RECORD_BYTES: usize = 7;
@@ -51,6 +55,7 @@ impl RawBatch {
         source: &Arc<TopicPartition>,
         from: Offset,
         inflater: &mut Inflater,
+        page: &mut Page,
         out: &mut Vec<Record>,
     ) -> Result<(), Damage> {
         if self.is_control() {
@@ -58,7 +63,7 @@ impl RawBatch {
         }
         let before = out.len();
         let content = self.content(inflater);
-        let outcome = content.and_then(|content| self.decode(source, from, &content, inflater.max_bytes(), out));
+        let outcome = content.and_then(|content| self.decode(source, from, &content, inflater.max_bytes(), page, out));
         outcome.map_err(|kind| {
             out.truncate(before);
             self.damage(kind)
@@ -101,7 +106,7 @@ impl RawBatch {
             });
         }
         let content = self.body();
-        let parts = Cursor { data: &content, at: 0 }.record(&content, &mut { CONTROL_BYTES });
+        let parts = Cursor { data: &content, at: 0 }.record(&mut Page::default(), &mut { CONTROL_BYTES });
         Ok(parts.map_err(|stop| stop.kind(0, CONTROL_BYTES))?.key)
     }
 
@@ -118,6 +123,7 @@ impl RawBatch {
         from: Offset,
         content: &Bytes,
         limit: usize,
+        page: &mut Page,
         out: &mut Vec<Record>,
     ) -> Result<(), DamageKind> {
         // What it is inflated to counts; what was fetched is held anyway.
@@ -135,7 +141,7 @@ impl RawBatch {
         let mut least_delta = 0;
         let mut cursor = Cursor { data: content, at: 0 };
         for index in 0..self.record_count() {
-            let parts = cursor.record(content, &mut room).map_err(|stop| stop.kind(index, limit))?;
+            let parts = cursor.record(page, &mut room).map_err(|stop| stop.kind(index, limit))?;
             if !(least_delta..=most_delta).contains(&parts.offset_delta) {
                 let fault = RecordFault::Offset { delta: parts.offset_delta, least: least_delta, most: most_delta };
                 return Err(DamageKind::Record { index, fault });
@@ -154,6 +160,7 @@ impl RawBatch {
                 key: parts.key,
                 value: parts.value,
                 headers: parts.headers,
+                damage: None,
             });
         }
         match content.len() - cursor.at {
@@ -200,9 +207,9 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// The record that begins here. `content` is all that `self.data` is of; `room` is lessened by what headers take.
+    /// The record that begins here. Its pieces go to `page`; `room` is lessened by what headers take.
     #[inline]
-    fn record(&mut self, content: &Bytes, room: &mut usize) -> Result<Parts, Stop> {
+    fn record(&mut self, page: &mut Page, room: &mut usize) -> Result<Parts, Stop> {
         let length = self.varint()?;
         let left = self.data.len() - self.at;
         let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
@@ -215,9 +222,9 @@ impl Cursor<'_> {
         record.skip(1)?;
         let timestamp_delta = record.varint()?;
         let offset_delta = record.varint()?;
-        let key = record.bytes(content, "its key")?;
-        let value = record.bytes(content, "its value")?;
-        let headers = record.headers(content, room)?;
+        let key = record.bytes(page, "its key")?;
+        let value = record.bytes(page, "its value")?;
+        let headers = record.headers(page, room)?;
         if record.at != end {
             return Err(RecordFault::Trailing { bytes: end - record.at }.into());
         }
@@ -226,14 +233,14 @@ impl Cursor<'_> {
     }
 
     #[inline]
-    fn headers(&mut self, content: &Bytes, room: &mut usize) -> Result<Vec<Header>, Stop> {
+    fn headers(&mut self, page: &mut Page, room: &mut usize) -> Result<Vec<Header>, Stop> {
         match self.varint()? {
             0 => Ok(Vec::new()),
-            count => self.some_headers(count, content, room),
+            count => self.some_headers(count, page, room),
         }
     }
 
-    fn some_headers(&mut self, count: i64, content: &Bytes, room: &mut usize) -> Result<Vec<Header>, Stop> {
+    fn some_headers(&mut self, count: i64, page: &mut Page, room: &mut usize) -> Result<Vec<Header>, Stop> {
         let most = (self.data.len() - self.at) / LEAST_HEADER_BYTES;
         let Some(count) = usize::try_from(count).ok().filter(|count| *count <= most) else {
             let fault = RecordFault::Length { field: "its list of headers", length: count };
@@ -242,9 +249,9 @@ impl Cursor<'_> {
         *room = room.checked_sub(count * size_of::<Header>()).ok_or(Stop::NoRoom)?;
         let mut headers = Vec::with_capacity(count);
         for _ in 0..count {
-            let name = self.bytes(content, "the name of a header")?;
+            let name = self.bytes(page, "the name of a header")?;
             let name = name.ok_or(RecordFault::Length { field: "the name of a header", length: -1 })?;
-            headers.push(Header { name, value: self.bytes(content, "the value of a header")? });
+            headers.push(Header { name, value: self.bytes(page, "the value of a header")? });
         }
         Ok(headers)
     }
@@ -260,14 +267,14 @@ impl Cursor<'_> {
 
     /// A length and as many bytes, or nothing.
     #[inline]
-    fn bytes(&mut self, content: &Bytes, field: &'static str) -> Result<Option<Bytes>, RecordFault> {
+    fn bytes(&mut self, page: &mut Page, field: &'static str) -> Result<Option<Bytes>, RecordFault> {
         let length = self.varint()?;
         let Ok(count) = usize::try_from(length) else {
             return if length == -1 { Ok(None) } else { Err(RecordFault::Length { field, length }) };
         };
         let begin = self.at;
         self.skip(count)?;
-        Ok(Some(content.slice(begin..self.at)))
+        Ok(Some(page.copy(&self.data[begin..self.at])))
     }
 
     /// Seven bits a byte, as protocol buffers have them, in zigzag. Most are one byte long.

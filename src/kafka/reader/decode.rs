@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::tmp::{Aborted, Damage, Inflater, RawBatch, split};
 use crate::{
     kafka::{
         Isolation,
+        batch::{AbortedTransactions, Compression, Damage, Inflater, RawBatch, split},
         wire::Fetched,
+        with_causes,
     },
-    record::{Offset, Record, TopicPartition},
+    page::Page,
+    record::{self, Offset, Record, TopicPartition},
+    source::ReadError,
 };
+
+/// What stands for a timestamp that is not known, as in Kafka.
+const NO_TIMESTAMP: i64 = -1;
 
 /// What was fetched and not yet decoded.
 #[derive(Debug)]
@@ -22,7 +28,7 @@ pub(super) struct Rest {
     pub(super) end: Offset,
     batches: Bytes,
     /// Which transactions were aborted, as of the first of `batches`. Without it all records are delivered.
-    aborted: Option<Aborted>,
+    aborted: Option<AbortedTransactions>,
 }
 
 /// What came of decoding.
@@ -49,7 +55,7 @@ impl Rest {
         let Fetched { high_watermark, last_stable, aborted, batches, .. } = fetched;
         let (end, aborted) = match isolation {
             Isolation::ReadUncommitted => (high_watermark, None),
-            Isolation::ReadCommitted => (last_stable, Some(Aborted::new(aborted))),
+            Isolation::ReadCommitted => (last_stable, Some(AbortedTransactions::new(aborted))),
         };
         Self { next: from, end, batches, aborted }
     }
@@ -58,27 +64,49 @@ impl Rest {
         self.batches.is_empty()
     }
 
+    /// Goes on behind a batch that cannot be read; gives the record that stands for it, with the batch as it came.
+    ///
+    /// # Errors
+    /// Where it is not known how far the batch reaches, or where its format is merely too old: then to go on would be to
+    /// skip what may be in order.
+    pub(super) fn pass(&mut self, source: &Arc<TopicPartition>, damage: Damage) -> Result<Record, ReadError> {
+        let last = damage.last_offset.filter(|last| *last >= self.next && !damage.is_old_format());
+        let reason = with_causes(&damage);
+        let Some(last) = last else { return Err(ReadError::Unreadable { at: self.next, reason }) };
+        let offset = std::mem::replace(&mut self.next, last.next());
+        self.batches = Bytes::new();
+        Ok(Record {
+            source: Arc::clone(source),
+            offset,
+            timestamp_ms: NO_TIMESTAMP,
+            key: None,
+            value: Some(Bytes::copy_from_slice(&damage.bytes)),
+            headers: Vec::new(),
+            damage: Some(Arc::new(record::Damage { last, reason })),
+        })
+    }
+
     /// Whether it may take long to decode it.
     pub(super) fn is_compressed(&self) -> bool {
-        split(self.batches.clone()).any(|batch| batch.is_ok_and(|batch| batch.is_compressed()))
+        split(self.batches.clone()).any(|batch| batch.is_ok_and(|batch| batch.compression() != Compression::None))
     }
 }
 
 /// Decodes as much of `rest` as there is room for.
 pub(super) fn decode(source: &Arc<TopicPartition>, mut rest: Rest, room: Room) -> Decoded {
-    let mut inflater = Inflater::new(room.inflated);
+    let mut tools = (Inflater::new(room.inflated), Page::default());
     let (mut records, mut size) = (Vec::new(), 0);
     let mut obstacle = None;
     let mut batches = split(std::mem::take(&mut rest.batches));
     loop {
-        let ahead = batches.rest();
+        let ahead = batches.rest().clone();
         let taken = match batches.next() {
-            // What follows may be the beginning of a batch: it is fetched again.
+            // What is left may be the beginning of a batch: it is fetched again.
             None => break,
             Some(_) if size >= room.enough => Err(None),
-            Some(batch) => batch
-                .and_then(|batch| take(source, &batch, &mut rest, &mut inflater, &mut records))
-                .map_err(Some),
+            Some(batch) => {
+                batch.and_then(|batch| take(source, &batch, &mut rest, &mut tools, &mut records)).map_err(Some)
+            }
         };
         match taken {
             Ok(taken) => size += taken,
@@ -98,7 +126,7 @@ fn take(
     source: &Arc<TopicPartition>,
     batch: &RawBatch,
     rest: &mut Rest,
-    inflater: &mut Inflater,
+    (inflater, page): &mut (Inflater, Page),
     records: &mut Vec<Record>,
 ) -> Result<usize, Damage> {
     batch.check_crc()?;
@@ -107,16 +135,9 @@ fn take(
         None => false,
     };
     let before = records.len();
-    if batch.last >= rest.next && !batch.control && !aborted {
-        batch.records(source, rest.next, inflater, records).inspect_err(|_| records.truncate(before))?;
+    if batch.last_offset() >= rest.next && !aborted {
+        batch.records(source, rest.next, inflater, page, records)?;
     }
-    rest.next = rest.next.max(batch.last.next());
+    rest.next = rest.next.max(batch.last_offset().next());
     Ok(records[before..].iter().map(Record::size).sum())
-}
-
-impl Rest {
-    /// Goes on behind a batch that cannot be read; gives the record that stands for it.
-    pub(super) fn pass(&mut self, source: &Arc<TopicPartition>, damage: Damage) -> Result<Record, crate::source::ReadError> {
-        let _ = source; panic!("{damage}")
-    }
 }

@@ -49,10 +49,6 @@ impl RskafkaReader {
         Self { plane, source: Arc::new(source), leased: None }
     }
 
-    pub(super) fn source(&self) -> &Arc<TopicPartition> {
-        &self.source
-    }
-
     /// One batch that rskafka cannot decode spoils all that came with it. What lies before it can be read: one batch at a
     /// time, which is the least that a broker sends.
     async fn ask_for_what_can_be_read(

@@ -23,7 +23,6 @@ use tokio::{
     time::Instant,
 };
 
-use super::tmp::Damage;
 use super::{
     decode::{Decoded, Rest, Room, decode},
     lanes::{Lanes, Mood},
@@ -32,6 +31,7 @@ use super::{
 use crate::{
     kafka::{
         Isolation,
+        batch::Damage,
         wire::{Cluster, ErrorCode, Fetched, Place, Wanted, WireError},
         with_causes,
     },
@@ -157,7 +157,9 @@ impl WireReader {
         })?;
         let (ours, theirs) = (self.shared.id, place.topic_id);
         if ours != theirs && ours != TopicId::default() {
-            return Err(ReadError::Missing { reason: format!("topic {topic} is another one now: {theirs}, not {ours}") });
+            return Err(ReadError::Missing {
+                reason: format!("topic {topic} is another one now: {theirs}, not {ours}"),
+            });
         }
         Ok(place)
     }
@@ -183,8 +185,10 @@ impl PartitionReader for WireReader {
         match obstacle {
             None => self.damaged = None,
             // What came over the network may be better the next time.
-            Some(damage) if self.damaged.replace(rest.next) != Some(rest.next) => {
-                return Err(ReadError::Unavailable { reason: format!("{damage}; asking for it once more") });
+            Some(damage) if !damage.is_old_format() && self.damaged.replace(rest.next) != Some(rest.next) => {
+                return Err(ReadError::Unavailable {
+                    reason: format!("{}; asking for it once more", with_causes(&damage)),
+                });
             }
             Some(damage) => records.push(rest.pass(&self.source, damage)?),
         }

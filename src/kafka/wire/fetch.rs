@@ -7,7 +7,7 @@ use kafka_protocol::{
     messages::{
         BrokerId, FetchRequest,
         fetch_request::{FetchPartition, FetchTopic},
-        fetch_response::PartitionData,
+        fetch_response::{AbortedTransaction, PartitionData},
     },
     protocol::StrBytes,
 };
@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{Cluster, ErrorCode, WireError, cluster::Peer};
 use crate::{
-    kafka::Isolation,
+    kafka::{Isolation, batch::Aborted},
     record::{LeaderEpoch, Offset, TopicId},
 };
 
@@ -41,8 +41,7 @@ pub(in crate::kafka) struct Fetched {
     pub(in crate::kafka) high_watermark: Offset,
     /// Below it no transaction is open.
     pub(in crate::kafka) last_stable: Offset,
-    /// Of transactions that were aborted: producer id, first offset.
-    pub(in crate::kafka) aborted: Vec<(i64, Offset)>,
+    pub(in crate::kafka) aborted: Vec<Aborted>,
     /// Batches, as they lie in the log; the last may be cut off.
     pub(in crate::kafka) batches: Bytes,
 }
@@ -100,14 +99,17 @@ fn asked(wanted: &Wanted) -> FetchPartition {
 }
 
 fn fetched(data: PartitionData) -> Fetched {
-    let aborted = data.aborted_transactions.unwrap_or_default();
     Fetched {
         code: ErrorCode(data.error_code),
         high_watermark: Offset(data.high_watermark),
         last_stable: Offset(data.last_stable_offset),
-        aborted: aborted.iter().map(|aborted| (aborted.producer_id.0, Offset(aborted.first_offset))).collect(),
+        aborted: data.aborted_transactions.unwrap_or_default().iter().map(aborted).collect(),
         batches: data.records.unwrap_or_default(),
     }
+}
+
+fn aborted(transaction: &AbortedTransaction) -> Aborted {
+    Aborted { producer_id: transaction.producer_id.0, first_offset: Offset(transaction.first_offset) }
 }
 
 fn to_i32(bytes: usize) -> i32 {

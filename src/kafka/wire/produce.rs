@@ -11,7 +11,10 @@ use kafka_protocol::{
 use tokio::time::Instant;
 
 use super::{Cluster, WireError, cluster::Peer};
-use crate::{kafka::batch::Producer, record::{LeaderEpoch, TopicId}};
+use crate::{
+    kafka::batch::Producer,
+    record::{LeaderEpoch, TopicId},
+};
 
 /// The version of Produce from which on a topic goes by its id (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;

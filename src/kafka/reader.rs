@@ -178,3 +178,6 @@ async fn out_of_range(cluster: &Cluster, source: &TopicPartition, requested: Off
         }
     }
 }
+
+#[cfg(all(test, feature = "broker"))]
+mod tests;

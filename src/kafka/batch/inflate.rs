@@ -21,6 +21,7 @@ use std::{
 use bytes::Bytes;
 
 use super::DamageKind;
+use crate::page::Page;
 
 mod gzip;
 mod lz4;
@@ -98,11 +99,12 @@ impl Fault {
     }
 }
 
-/// What the content of a compressed batch is inflated by, and how much memory one batch may take.
+/// What the content of a compressed batch is inflated by, how much memory one batch may take, and where its records are put.
 pub struct Inflater {
     max_bytes: usize,
     /// Made when it is needed: it takes about 50 KB.
     gzip: Option<gzip::Gzip>,
+    page: Page,
 }
 
 impl fmt::Debug for Inflater {
@@ -116,13 +118,18 @@ impl Inflater {
     /// beyond the limit before it is refused is at most about 20 MiB, whatever it claims.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, gzip: None }
+        Self { max_bytes, gzip: None, page: Page::default() }
     }
 
     /// The limit.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
         self.max_bytes
+    }
+
+    /// Where the content of records is put.
+    pub(super) fn page(&mut self) -> &mut Page {
+        &mut self.page
     }
 
     /// # Errors

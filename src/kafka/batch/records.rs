@@ -55,7 +55,6 @@ impl RawBatch {
         source: &Arc<TopicPartition>,
         from: Offset,
         inflater: &mut Inflater,
-        page: &mut Page,
         out: &mut Vec<Record>,
     ) -> Result<(), Damage> {
         if self.is_control() {
@@ -63,7 +62,8 @@ impl RawBatch {
         }
         let before = out.len();
         let content = self.content(inflater);
-        let outcome = content.and_then(|content| self.decode(source, from, &content, inflater.max_bytes(), page, out));
+        let limit = inflater.max_bytes();
+        let outcome = content.and_then(|content| self.decode(source, from, &content, limit, inflater.page(), out));
         outcome.map_err(|kind| {
             out.truncate(before);
             self.damage(kind)

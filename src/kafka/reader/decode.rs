@@ -11,7 +11,6 @@ use crate::{
         wire::Fetched,
         with_causes,
     },
-    page::Page,
     record::{self, Offset, Record, TopicPartition},
     source::ReadError,
 };
@@ -94,7 +93,7 @@ impl Rest {
 
 /// Decodes as much of `rest` as there is room for.
 pub(super) fn decode(source: &Arc<TopicPartition>, mut rest: Rest, room: Room) -> Decoded {
-    let mut tools = (Inflater::new(room.inflated), Page::default());
+    let mut inflater = Inflater::new(room.inflated);
     let (mut records, mut size) = (Vec::new(), 0);
     let mut obstacle = None;
     let mut batches = split(std::mem::take(&mut rest.batches));
@@ -105,7 +104,7 @@ pub(super) fn decode(source: &Arc<TopicPartition>, mut rest: Rest, room: Room) -
             None => break,
             Some(_) if size >= room.enough => Err(None),
             Some(batch) => {
-                batch.and_then(|batch| take(source, &batch, &mut rest, &mut tools, &mut records)).map_err(Some)
+                batch.and_then(|batch| take(source, &batch, &mut rest, &mut inflater, &mut records)).map_err(Some)
             }
         };
         match taken {
@@ -126,7 +125,7 @@ fn take(
     source: &Arc<TopicPartition>,
     batch: &RawBatch,
     rest: &mut Rest,
-    (inflater, page): &mut (Inflater, Page),
+    inflater: &mut Inflater,
     records: &mut Vec<Record>,
 ) -> Result<usize, Damage> {
     batch.check_crc()?;
@@ -136,7 +135,7 @@ fn take(
     };
     let before = records.len();
     if batch.last_offset() >= rest.next && !aborted {
-        batch.records(source, rest.next, inflater, page, records)?;
+        batch.records(source, rest.next, inflater, records)?;
     }
     rest.next = rest.next.max(batch.last_offset().next());
     Ok(records[before..].iter().map(Record::size).sum())

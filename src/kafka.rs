@@ -4,16 +4,17 @@
 //! Two clients stand side by side:
 //!
 //! ```text
-//!  Source ── reader ────────────────── rskafka: fetch, a connection per partition
-//!                                         ▲ asked before it may speak of a topic: it would create one
-//!  OffsetStore ─ offsets ───────────── wire: everything else, a connection per broker;
-//!  Sink ──── writer ────────────────── each writer with connections of its own
+//!  Source ── reader ─┬──────────────── rskafka: fetch, a connection per partition
+//!                    │                    ▲ asked before it may speak of a topic: it would create one
+//!                    ├──────────────── wire: fetch, and everything else, a connection per broker;
+//!  OffsetStore ─ offsets ─────────────── the reader with two of its own,
+//!  Sink ──── writer ──────────────────── each writer with one
 //! ```
 //!
 //! * [`wire`] is Longshore's own thin client on `kafka-protocol`: topics, ends, groups, commits, writes. Start there.
 //! * [`offsets`] keeps progress as the committed offsets of a group, and notices when somebody else does too.
-//! * [`reader`] fetches, on rskafka. [`data_plane`] holds the rskafka client that the readers share, and replaces it when
-//!   it hangs.
+//! * [`reader`] fetches, on rskafka or by wire. [`data_plane`] holds the rskafka client that the readers share, and replaces
+//!   it when it hangs.
 //! * [`writer`] writes, by wire, in batches that [`batch`] encodes; it decodes them, too.
 //! * [`partitioner`] puts a key where Kafka's own clients put it.
 //!

@@ -15,7 +15,7 @@
 //! was abandoned half-way is closed, never used again: an answer can never be taken for another's. A name is looked up
 //! anew at each connect.
 //!
-//! Deliberately not in here yet: TLS, SASL, and fetching. A broker's throttle times need no action: it delays
+//! Deliberately not in here yet: TLS and SASL. A broker's throttle times need no action: it delays
 //! its answers itself (KIP-219).
 
 mod address;

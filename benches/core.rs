@@ -23,8 +23,7 @@ use longshore::{
     Answer, Record,
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
     page::Page,
-    record::Outgoing,
-    record::{AssignmentId, Offset, TopicPartition},
+    record::{AssignmentId, Headers, Offset, Outgoing, TopicPartition},
     scheduler::{Assignment, Load, Rules, Scheduler, Written},
     task::Format,
     tracker::{SPAN, Tracker},
@@ -188,7 +187,7 @@ impl Topic {
 fn record(source: Arc<TopicPartition>) -> Record {
     let (key, value) =
         (Some(Bytes::from_static(b"scenario-1234567")), Some(Bytes::from_static(&[b'7'; MESSAGE_BYTES])));
-    Record { source, offset: Offset(0), timestamp_ms: 0, key, value, headers: Vec::new() }
+    Record { source, offset: Offset(0), timestamp_ms: 0, key, value, headers: Vec::new(), damage: None }
 }
 
 /// What the engine does around its scheduler, without threads, sockets and a clock.
@@ -249,7 +248,7 @@ impl Engine {
 
 fn done(record: Record, took: Duration, reply: bool) -> Done {
     let (offset, size) = (record.offset, record.size());
-    let answer = Outgoing { key: record.key, value: Some(Bytes::from_static(ANSWER)), headers: Vec::new() };
+    let answer = Outgoing { key: record.key, value: Some(Bytes::from_static(ANSWER)), headers: Headers::default() };
     let step = Step { kind: Kind::Reply, record: answer, then: None, instead: None };
     let fate = if reply { Fate::Write(step) } else { Fate::Silent };
     Done { offset, size, took, ending: Ending::Succeeded, fate }

@@ -9,7 +9,7 @@ pub(crate) mod report;
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
 use longshore::{
-    config::{Assign, Config, ConfigErrors, From, Offsets, Settings},
+    config::{Assign, Config, ConfigErrors, From, Isolation, Offsets, ReadBy, Settings},
     fate::OnFailure,
     task::Format,
 };
@@ -103,6 +103,8 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
         max_in_flight_bytes: from.get(args.max_in_flight_bytes.as_ref(), "max-in-flight-bytes", size),
         format: from.get(args.format.as_ref(), "format", format).unwrap_or_default(),
         from: from.get(args.from.as_ref(), "from", begin).unwrap_or_default(),
+        reader: from.get(args.reader.as_ref(), "reader", reader).unwrap_or_default(),
+        isolation: from.get(args.isolation.as_ref(), "isolation", isolation).unwrap_or_default(),
         assign: from.get(args.assign.as_ref(), "assign", assign).unwrap_or_default(),
         offsets: from.get(args.offsets.as_ref(), "offsets", offsets).unwrap_or_default(),
         commit_interval: from
@@ -128,6 +130,23 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
             errors.extend(checked.err().into_iter().flat_map(|ConfigErrors(errors)| errors));
             Err(ConfigErrors(errors))
         }
+    }
+}
+
+fn reader(text: &str) -> Result<ReadBy, &'static str> {
+    match text {
+        "auto" => Ok(ReadBy::Auto),
+        "rskafka" => Ok(ReadBy::Rskafka),
+        "wire" => Ok(ReadBy::Wire),
+        _ => Err("one of auto, rskafka, wire"),
+    }
+}
+
+fn isolation(text: &str) -> Result<Isolation, &'static str> {
+    match text {
+        "read_uncommitted" => Ok(Isolation::ReadUncommitted),
+        "read_committed" => Ok(Isolation::ReadCommitted),
+        _ => Err("read_uncommitted or read_committed"),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
+pub use crate::kafka::{Isolation, reader::ReadBy};
 use crate::{
     fate::{OnFailure, Policy},
     kafka::wire::{AddressError, HostPort},
@@ -73,6 +74,8 @@ pub struct Settings {
     pub max_in_flight_bytes: Option<usize>,
     pub format: Format,
     pub from: From,
+    pub reader: ReadBy,
+    pub isolation: Isolation,
     pub assign: Assign,
     pub offsets: Offsets,
     pub commit_interval: Duration,
@@ -95,6 +98,8 @@ impl Default for Settings {
             max_in_flight_bytes: None,
             format: Format::default(),
             from: From::default(),
+            reader: ReadBy::default(),
+            isolation: Isolation::default(),
             assign: Assign::default(),
             offsets: Offsets::default(),
             commit_interval: Duration::from_secs(1),
@@ -120,6 +125,8 @@ pub struct Config {
     pub(crate) max_in_flight_bytes: usize,
     pub(crate) format: Format,
     pub(crate) from: From,
+    pub(crate) reader: ReadBy,
+    pub(crate) isolation: Isolation,
     pub(crate) assign: Assign,
     pub(crate) offsets: Offsets,
     pub(crate) commit_interval: Duration,
@@ -212,6 +219,11 @@ impl Settings {
         if self.assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());
         }
+        if self.reader == ReadBy::Rskafka && self.isolation == Isolation::ReadCommitted {
+            errors.push(
+                "--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned(),
+            );
+        }
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
@@ -227,6 +239,8 @@ impl Settings {
             max_in_flight_bytes,
             format: self.format,
             from: self.from,
+            reader: self.reader,
+            isolation: self.isolation,
             assign: self.assign,
             offsets: self.offsets,
             commit_interval: self.commit_interval,

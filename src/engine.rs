@@ -179,7 +179,7 @@ impl Engine {
         while let Some(write) = self.scheduler.poll_write() {
             let sink = match write.kind {
                 Kind::Reply | Kind::FailureReply => &mut self.replies,
-                Kind::DeadLetter => &mut self.dead_letters,
+                Kind::DeadLetter | Kind::DeadLetterPart => &mut self.dead_letters,
             };
             sink.as_mut().expect("the policy asks only for topics that there are").push(write);
         }

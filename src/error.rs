@@ -93,8 +93,8 @@ pub enum RunError {
         /// How many there are.
         partitions: usize,
     },
-    /// There is something in a partition that is not read, and nobody waits for it any longer.
-    #[error("{source_partition}: {reason}, and --until-end was said: the messages before offset {at} are done")]
+    /// There is something in a partition that is not read, and never will be as things are.
+    #[error("{source_partition}: {reason}; nothing from offset {at} on is done")]
     Unreadable {
         /// Where.
         source_partition: Arc<TopicPartition>,

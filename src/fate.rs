@@ -14,18 +14,23 @@
 //!                    └─ neither, --on-failure stop ────────────── stays unfinished, the run ends
 //! ```
 //!
-//! Deliberately not here: retries (a later issue), and how a step is written.
+//! Deliberately not here: retries (a later issue), what is written where a step is too large ([`smaller`]), and how a step
+//! is written.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
     page::Page,
-    record::{Header, Offset, Outgoing, Record},
+    record::{Header, Headers, Offset, Outgoing, PutHeaders, Record},
     task::{Answer, Failure},
 };
+
+mod smaller;
+
+pub use smaller::smaller;
 
 /// Names of the headers of an answer: where the request was read, and how it went (`ok`, `failed`, `malformed`).
 ///
@@ -53,10 +58,18 @@ pub mod headers {
     pub const DLQ_DELIVERY_COUNT: &str = "__dlq.errors.delivery.count";
     /// See [`DLQ_TOPIC`].
     pub const DLQ_MESSAGE: &str = "__dlq.errors.message";
-    /// On a dead letter whose own content no broker would take: its size in bytes.
+    /// On a dead letter that comes in parts: which part of its value it holds, from 1. Parts of one message have the same key
+    /// and coordinates; the first has the message's headers too.
+    pub const DLQ_PART: &str = "longshore.part";
+    /// On a dead letter that comes in parts: how many there are.
+    pub const DLQ_PARTS: &str = "longshore.parts";
+    /// On a dead letter that comes in parts, or without its content: the size of key and value in bytes.
     pub const DLQ_SIZE: &str = "longshore.size";
-    /// On a dead letter whose own content no broker would take: the SHA-256 of key and value, in hex.
+    /// On a dead letter that comes in parts, or without its content: the SHA-256 of key and value, in hex.
     pub const DLQ_SHA256: &str = "longshore.sha256";
+    /// On a dead letter that holds a batch which cannot be read: the last offset of the batch. The first is that of the
+    /// dead letter.
+    pub const DLQ_LAST_OFFSET: &str = "longshore.last.offset";
 }
 
 /// How a task came to an end.
@@ -125,7 +138,7 @@ pub struct Step {
     pub record: Outgoing,
     /// What is to be written once this is acknowledged.
     pub then: Option<Box<Step>>,
-    /// What is to be written in its place if no broker will ever take it; see [`smaller`].
+    /// What is to be written in its place if no broker will ever take it; see [`smaller()`].
     pub instead: Option<Box<Step>>,
 }
 
@@ -136,8 +149,10 @@ pub enum Kind {
     Reply,
     /// An answer that says that the message failed or was malformed.
     FailureReply,
-    /// The message itself, set aside with the reason.
+    /// The message itself, set aside with the reason; or the last part of it.
     DeadLetter,
+    /// A part of a message that is set aside, with more to come.
+    DeadLetterPart,
 }
 
 /// What becomes of a message.
@@ -180,7 +195,7 @@ pub fn decide(record: Record, verdict: Verdict, took: Duration, judge: &mut Judg
     let (offset, size) = (record.offset, record.size());
     let (ending, fate) = match verdict {
         Verdict::Succeeded(Answer::Reply { value, headers }) if judge.policy.reply => {
-            (Ending::Succeeded, Fate::Write(reply(record, value, headers, judge)))
+            (Ending::Succeeded, Fate::Write(reply(record, value, &headers, judge)))
         }
         Verdict::Succeeded(_) => (Ending::Succeeded, Fate::Silent),
         Verdict::Failed(failure) => {
@@ -195,17 +210,16 @@ pub fn decide(record: Record, verdict: Verdict, took: Duration, judge: &mut Judg
     Done { offset, size, took, ending, fate }
 }
 
-fn reply(record: Record, value: Bytes, mut headers: Vec<Header>, judge: &mut Judge<'_>) -> Step {
-    add_answer_headers(&mut headers, &record, "ok", judge.page);
-    let lengths = headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Bytes::len));
-    let size = value.len() + record.key.as_ref().map_or(0, Bytes::len) + lengths.sum::<usize>();
+fn reply(record: Record, value: Bytes, theirs: &[Header], judge: &mut Judge<'_>) -> Step {
+    let headers = answer_headers(theirs, &record, "ok", judge.page);
+    let size = value.len() + record.key.as_ref().map_or(0, Bytes::len) + headers.encoded().len();
     let instead = if_too_large(&record, size, value.len(), judge);
     let record = Outgoing { key: record.key, value: Some(judge.page.put(value)), headers };
     Step { kind: Kind::Reply, record, then: None, instead }
 }
 
 /// An answer that no broker takes becomes a failure. Only answers large enough to be refused (with their keys and headers,
-/// `size`) carry this along; [`smaller`] makes do without it where a topic takes less still.
+/// `size`) carry this along; [`smaller()`] makes do without it where a topic takes less still.
 fn if_too_large(record: &Record, size: usize, answer: usize, judge: &mut Judge<'_>) -> Option<Box<Step>> {
     const SELDOM_REFUSED: usize = 4096;
     if size <= SELDOM_REFUSED {
@@ -244,124 +258,48 @@ fn failure_reply(record: &Record, status: &'static str, failure: &Failure, page:
         offset: record.offset.0,
     };
     let value = serde_json::to_vec(&body).expect("strings and numbers are JSON");
-    let mut headers = Vec::new();
-    add_answer_headers(&mut headers, record, status, page);
+    let headers = answer_headers(&[], record, status, page);
     let record = Outgoing { key: record.key.clone(), value: Some(value.into()), headers };
     Step { kind: Kind::FailureReply, record, then: None, instead: None }
 }
 
-/// How many headers an answer has beside those of its task and those that it passes on.
+/// How many headers an answer has beside those of its task and those that it passes on. They are its last.
 const OWN_HEADERS: usize = 4;
 
-fn add_answer_headers(headers: &mut Vec<Header>, record: &Record, status: &'static str, page: &mut Page) {
-    headers.reserve(OWN_HEADERS + record.headers.len().min(headers::PASSED_ON.len()));
-    for header in &record.headers {
-        if headers::PASSED_ON.iter().any(|name| header.name == name.as_bytes()) {
-            headers.push(header.clone());
-        }
+fn answer_headers(theirs: &[Header], record: &Record, status: &'static str, page: &mut Page) -> Headers {
+    let mut put = PutHeaders::in_page(page);
+    let passed_on = |header: &&Header| headers::PASSED_ON.iter().any(|name| header.name == name.as_bytes());
+    for header in theirs.iter().chain(record.headers.iter().filter(passed_on)) {
+        put.put(&header.name, header.value.as_deref());
     }
-    let mut paged = |name: &'static str, value: &str| {
-        headers.push(Header { name: Bytes::from_static(name.as_bytes()), value: Some(page.copy(value.as_bytes())) });
-    };
-    paged(headers::TOPIC, &record.source.topic);
-    paged(headers::PARTITION, &record.source.partition.to_string());
-    paged(headers::OFFSET, &record.offset.to_string());
-    headers.push(text(headers::STATUS, status));
-}
-
-fn text(name: &'static str, value: impl Into<Cow<'static, str>>) -> Header {
-    let value = match value.into() {
-        Cow::Borrowed(value) => Bytes::from_static(value.as_bytes()),
-        Cow::Owned(value) => Bytes::from(value),
-    };
-    Header { name: Bytes::from_static(name.as_bytes()), value: Some(value) }
+    put.put(headers::TOPIC.as_bytes(), Some(record.source.topic.as_bytes()));
+    put.put_number(headers::PARTITION.as_bytes(), i64::from(record.source.partition));
+    put.put_number(headers::OFFSET.as_bytes(), record.offset.0);
+    put.put(headers::STATUS.as_bytes(), Some(status.as_bytes()));
+    put.done()
 }
 
 fn dead_letter(record: Record, failure: &Failure, group: &str, then: Option<Step>) -> Step {
-    let mut headers = record.headers.clone();
-    add_dead_letter_headers(&mut headers, &record, failure, group);
+    let headers = record.headers.iter().chain(&dead_letter_headers(&record, failure, group)).collect();
     let outgoing = Outgoing { key: record.key, value: record.value, headers };
     Step { kind: Kind::DeadLetter, record: outgoing, then: then.map(Box::new), instead: None }
 }
 
-/// What is written in place of a record that the broker calls too large, if anything is left to try.
-///
-/// An answer becomes a failure. A dead letter becomes one that says what the message was, without its content. An answer
-/// of failure loses its key (which may be as large as a message) and the headers that it passes on; its own headers still
-/// say which message it was, and how it went. A step without content that is too large all the same has nothing left.
-#[must_use]
-pub fn smaller(step: Step) -> Option<Step> {
-    let Step { kind, record, then, instead } = step;
-    let has_content = record.key.is_some() || record.value.is_some();
-    let (kind, record) = match (kind, instead) {
-        (_, Some(instead)) => return Some(*instead),
-        (Kind::Reply, None) => (Kind::FailureReply, answered_with_failure(record)),
-        (Kind::FailureReply, None) if has_content => (kind, without_key(record)),
-        (Kind::DeadLetter, None) if has_content => (kind, without_content(record)),
-        (Kind::FailureReply | Kind::DeadLetter, None) => return None,
-    };
-    Some(Step { kind, record, then, instead: None })
+fn dead_letter_headers(record: &Record, failure: &Failure, group: &str) -> Vec<Header> {
+    let mut headers = vec![
+        text(headers::DLQ_TOPIC, &record.source.topic),
+        text(headers::DLQ_PARTITION, record.source.partition),
+        text(headers::DLQ_OFFSET, record.offset),
+        text(headers::DLQ_GROUP, group),
+        text(headers::DLQ_DELIVERY_COUNT, 1),
+        text(headers::DLQ_MESSAGE, failure.error()),
+    ];
+    headers.extend(record.damage.iter().map(|damage| text(headers::DLQ_LAST_OFFSET, damage.last)));
+    headers
 }
 
-/// The headers that [`add_answer_headers`] put at the end of an answer.
-fn own_headers(mut headers: Vec<Header>) -> Vec<Header> {
-    headers.split_off(headers.len() - OWN_HEADERS)
-}
-
-/// Makes an answer of success, of which only itself is left, into one of failure.
-fn answered_with_failure(answer: Outgoing) -> Outgoing {
-    let Outgoing { key, value, headers } = answer;
-    let mut headers = own_headers(headers);
-    headers.pop();
-    headers.push(text(headers::STATUS, "failed"));
-    let own = |at: usize| headers[at].value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let failure = too_large(value.map_or(0, |value| value.len()));
-    let body = FailureBody {
-        status: "failed",
-        error: failure.error(),
-        topic: &own(0),
-        partition: own(1).parse().expect("we wrote it"),
-        offset: own(2).parse().expect("we wrote it"),
-    };
-    let value = serde_json::to_vec(&body).expect("strings and numbers are JSON");
-    Outgoing { key, value: Some(value.into()), headers }
-}
-
-fn without_key(failure: Outgoing) -> Outgoing {
-    let Outgoing { key, value, headers } = failure;
-    let value = value.filter(|_| key.is_some());
-    Outgoing { key: None, value, headers: own_headers(headers) }
-}
-
-fn without_content(dead_letter: Outgoing) -> Outgoing {
-    let Outgoing { key, value, mut headers } = dead_letter;
-    let size = key.as_ref().map_or(0, Bytes::len) + value.as_ref().map_or(0, Bytes::len);
-    // Ours are the last: those that the message brought along may be what is too large.
-    headers = headers.split_off(headers.len() - DEAD_LETTER_HEADERS);
-    headers.push(text(headers::DLQ_SIZE, size.to_string()));
-    headers.push(text(headers::DLQ_SHA256, sha256(key.as_deref(), value.as_deref())));
-    Outgoing { key: None, value: None, headers }
-}
-
-/// How many headers a dead letter has beside those of its message.
-const DEAD_LETTER_HEADERS: usize = 6;
-
-fn add_dead_letter_headers(headers: &mut Vec<Header>, record: &Record, failure: &Failure, group: &str) {
-    headers.push(text(headers::DLQ_TOPIC, record.source.topic.to_string()));
-    headers.push(text(headers::DLQ_PARTITION, record.source.partition.to_string()));
-    headers.push(text(headers::DLQ_OFFSET, record.offset.to_string()));
-    headers.push(text(headers::DLQ_GROUP, group.to_owned()));
-    headers.push(text(headers::DLQ_DELIVERY_COUNT, "1"));
-    headers.push(text(headers::DLQ_MESSAGE, failure.error().to_owned()));
-}
-
-fn sha256(key: Option<&[u8]>, value: Option<&[u8]>) -> String {
-    use sha2::{Digest, Sha256};
-    let hash = Sha256::new().chain_update(key.unwrap_or_default()).chain_update(value.unwrap_or_default()).finalize();
-    hash.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+fn text(name: &'static str, value: impl ToString) -> Header {
+    Header::new(name, value.to_string())
 }
 
 #[cfg(test)]

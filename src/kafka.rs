@@ -4,17 +4,18 @@
 //! Two clients stand side by side:
 //!
 //! ```text
-//!  Source ── reader ────────────────── rskafka: fetch, a connection per partition
-//!                                         ▲ asked before it may speak of a topic: it would create one
-//!  OffsetStore ─ offsets ───────────── wire: everything else, a connection per broker;
-//!  Sink ──── writer ────────────────── each writer with connections of its own
+//!  Source ── reader ─┬──────────────── rskafka: fetch, a connection per partition
+//!                    │                    ▲ asked before it may speak of a topic: it would create one
+//!                    ├──────────────── wire: fetch, and everything else, a connection per broker;
+//!  OffsetStore ─ offsets ─────────────── the reader with two of its own,
+//!  Sink ──── writer ──────────────────── each writer with one
 //! ```
 //!
 //! * [`wire`] is Longshore's own thin client on `kafka-protocol`: topics, ends, groups, commits, writes. Start there.
 //! * [`offsets`] keeps progress as the committed offsets of a group, and notices when somebody else does too.
-//! * [`reader`] fetches, on rskafka. [`data_plane`] holds the rskafka client that the readers share, and replaces it when
-//!   it hangs.
-//! * [`writer`] writes, by wire, in batches that `batch` encodes.
+//! * [`reader`] fetches, on rskafka or by wire. [`data_plane`] holds the rskafka client that the readers share, and replaces
+//!   it when it hangs.
+//! * [`writer`] writes, by wire, in batches that [`batch`] encodes; it decodes them, too.
 //! * [`partitioner`] puts a key where Kafka's own clients put it.
 //!
 //! Every call has a deadline ([`Deadlines`]), whatever a broker does, and every error says which broker and which
@@ -25,7 +26,7 @@
 
 use std::time::Duration;
 
-pub(crate) mod batch;
+pub mod batch;
 pub mod data_plane;
 pub mod offsets;
 pub mod partitioner;
@@ -36,6 +37,16 @@ pub mod writer;
 mod descriptors;
 
 pub use descriptors::raise_descriptor_limit;
+
+/// Which records of transactions are read (`--isolation`; KIP-98).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// All, of transactions that are open or were aborted too. Kafka's own clients do so by default.
+    #[default]
+    ReadUncommitted,
+    /// None of a transaction that was aborted, and none behind one that is open.
+    ReadCommitted,
+}
 
 /// How long a broker may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

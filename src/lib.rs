@@ -76,6 +76,7 @@ pub mod task;
 #[cfg(test)]
 mod testing;
 pub mod tracker;
+mod varint;
 mod watched;
 
 pub use self::{

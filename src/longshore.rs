@@ -13,7 +13,11 @@ use crate::{
     drain::{self, Drain, Watch},
     engine::Engine,
     error::RunError,
-    kafka::{data_plane::DataPlane, partitioner::partition_of, reader::RskafkaReader, writer::WireWriter},
+    kafka::{
+        partitioner::partition_of,
+        reader::{Readers, WireReaders},
+        writer::WireWriter,
+    },
     pool::Pool,
     scheduler::{Counters, Rules, Scheduler, Summary},
     sink::Sink,
@@ -139,7 +143,8 @@ impl Longshore {
         let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
         pool.warm_up(usize::try_from(lag).unwrap_or_default());
-        let plane = DataPlane::new(cluster.clone());
+        let wire = WireReaders::new(&cluster, Arc::clone(&topic), id, config.isolation, config.max_in_flight_bytes);
+        let readers = Readers::new(wire, config.reader, assignments.len());
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
         let mut tasks = JoinSet::new();
 
@@ -149,7 +154,7 @@ impl Longshore {
             let room = Arc::new(limits.partition_room(assignments.len(), config.workers));
             rooms.insert(assignment.id, Arc::clone(&room));
             let fetch_loop = FetchLoop {
-                reader: RskafkaReader::new(plane.clone(), (*assignment.source).clone()),
+                reader: readers.partition(assignment.source.partition),
                 assignment: assignment.id,
                 source: Arc::clone(&assignment.source),
                 limits: Arc::clone(&limits),
@@ -240,6 +245,10 @@ impl Builder {
         format(crate::task::Format) => |s, format| s.format = format;
         /// Where to begin when the group has no offset.
         from(crate::config::From) => |s, from| s.from = from;
+        /// By what the topic is read.
+        reader(crate::config::ReadBy) => |s, reader| s.reader = reader;
+        /// Which records of transactions are read.
+        isolation(crate::config::Isolation) => |s, isolation| s.isolation = isolation;
         /// Which partitions to work off.
         assign(crate::config::Assign) => |s, assign| s.assign = assign;
         /// Where offsets are kept.

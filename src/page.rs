@@ -21,10 +21,22 @@ impl Page {
 
     /// Copies `content`.
     pub fn copy(&mut self, content: &[u8]) -> Bytes {
-        if content.len() > self.0.capacity() {
-            self.0 = BytesMut::with_capacity(Self::SIZE.max(content.len()));
+        self.piece(content.len()).extend_from_slice(content);
+        self.finish()
+    }
+
+    /// The piece in the making, with room for `more` bytes.
+    pub(crate) fn piece(&mut self, more: usize) -> &mut BytesMut {
+        if self.0.len() + more > self.0.capacity() {
+            let mut page = BytesMut::with_capacity(Self::SIZE.max(self.0.len() + more));
+            page.extend_from_slice(&self.0);
+            self.0 = page;
         }
-        self.0.extend_from_slice(content);
+        &mut self.0
+    }
+
+    /// Ends the piece in the making.
+    pub(crate) fn finish(&mut self) -> Bytes {
         self.0.split().freeze()
     }
 }

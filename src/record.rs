@@ -7,6 +7,11 @@ use std::{fmt, ops::Add, sync::Arc};
 
 use bytes::Bytes;
 
+mod headers;
+
+pub use headers::Headers;
+pub(crate) use headers::PutHeaders;
+
 /// The position of a record in its partition, as Kafka counts it: from 0, and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Offset(pub i64);
@@ -115,6 +120,18 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// The headers, in the order in which they were read.
     pub headers: Vec<Header>,
+    /// Where this is no record but stands for a batch that cannot be read: why. The value then holds the batch, as it lies
+    /// in the log. No task sees such a record.
+    pub damage: Option<Arc<Damage>>,
+}
+
+/// Why a batch cannot be read, and what of the log it takes up: from the offset of the record that stands for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The last offset of the batch.
+    pub last: Offset,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 impl Record {
@@ -145,17 +162,15 @@ pub struct Outgoing {
     /// The value.
     pub value: Option<Bytes>,
     /// The headers, in their order.
-    pub headers: Vec<Header>,
+    pub headers: Headers,
 }
 
 impl Outgoing {
     /// The bytes that it takes in a batch, at the most.
     pub(crate) fn size(&self) -> usize {
-        /// What goes around a record, and around each of its headers, at the most.
+        /// What goes around a record, at the most.
         const AROUND_RECORD: usize = 32;
-        const AROUND_HEADER: usize = 10;
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self.headers.iter().map(|h| AROUND_HEADER + h.name.len() + length(&h.value)).sum();
-        AROUND_RECORD + length(&self.key) + length(&self.value) + headers
+        AROUND_RECORD + length(&self.key) + length(&self.value) + self.headers.encoded().len()
     }
 }

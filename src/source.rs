@@ -12,7 +12,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::{
     backoff::Backoff,
@@ -40,8 +40,10 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// Where to read on: above the last record, and above whatever else the fetch showed to hold no record.
     pub next: Offset,
-    /// The partition's high watermark: the end of what may be read.
+    /// The end of what may be read: the partition's high watermark, or where its first open transaction begins.
     pub high_watermark: Offset,
+    /// Held until the records are let in, where they are so large that others must wait.
+    pub held: Option<OwnedMutexGuard<()>>,
 }
 
 /// Why a fetch brought nothing.
@@ -224,12 +226,12 @@ impl Trouble {
 
     /// A fetch failed. Waits, unless it is for good.
     async fn failed<R>(&mut self, of: &FetchLoop<R>, at: Offset, error: ReadError) -> Option<RunError> {
+        if let ReadError::Unreadable { .. } = error {
+            return Some(unreadable(&of.source, at, error.to_string()));
+        }
         let (wait, say) = self.backoff.fail();
         if say {
             tracing::warn!(partition = %of.source, offset = at.0, %error, "cannot fetch, trying again");
-        }
-        if let (ReadError::Unreadable { .. }, Some(_)) = (&error, of.end) {
-            return Some(unreadable(&of.source, at, error.to_string()));
         }
         if matches!(error, ReadError::Missing { .. }) && self.backoff.failing_for() > MISSING_FOR {
             return Some(RunError::TopicGone { topic: Arc::clone(&of.source.topic) });

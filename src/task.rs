@@ -124,6 +124,9 @@ impl Format {
     /// # Errors
     /// The reason why it is malformed.
     pub fn check(self, record: &Record) -> Result<(), String> {
+        if let Some(damage) = &record.damage {
+            return Err(damage.reason.clone());
+        }
         let Some(value) = record.value.as_deref() else { return Ok(()) };
         match self {
             Self::Bytes => Ok(()),

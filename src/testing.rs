@@ -15,5 +15,6 @@ pub(crate) fn record(offset: i64, value: Option<&[u8]>) -> Record {
         key: Some(Bytes::from_static(b"k")),
         value: value.map(Bytes::copy_from_slice),
         headers: Vec::new(),
+        damage: None,
     }
 }

@@ -188,6 +188,7 @@ impl Batch {
             key,
             value,
             headers,
+            damage: None,
         })
     }
 }
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
 
     fn outgoing(key: Option<&'static str>, value: Option<&'static str>, headers: Vec<Header>) -> Outgoing {
-        Outgoing { key: key.map(Bytes::from), value: value.map(Bytes::from), headers }
+        Outgoing { key: key.map(Bytes::from), value: value.map(Bytes::from), headers: headers.into() }
     }
 
     fn decode(batches: &[Batch]) -> Vec<Record> {
@@ -277,7 +278,10 @@ mod tests {
         for (at, (read, written)) in decode(&[placed]).iter().zip(&records).enumerate() {
             assert_eq!(read.offset, Offset(40 + at as i64));
             assert_eq!(read.timestamp_ms, 1_700_000_000_000);
-            assert_eq!((&read.key, &read.value, &read.headers), (&written.key, &written.value, &written.headers));
+            assert_eq!(
+                (&read.key, &read.value, &read.headers),
+                (&written.key, &written.value, &written.headers.to_vec())
+            );
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     offsets::Committed,
-    record::{LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
+    record::{Headers, LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
 };
 
 /// Why a topic's records cannot be listed.
@@ -215,7 +215,7 @@ impl Broker {
         partition: i32,
         values: impl IntoIterator<Item = V>,
     ) -> Result<Offset, AppendError> {
-        let record = |value: V| Outgoing { key: None, value: Some(value.into()), headers: Vec::new() };
+        let record = |value: V| Outgoing { key: None, value: Some(value.into()), headers: Headers::default() };
         self.append(topic, partition, values.into_iter().map(record))
     }
 

@@ -192,12 +192,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{super::batch::encode, *};
-    use crate::record::Outgoing;
+    use crate::record::{Headers, Outgoing};
 
     fn batch(values: &[&'static str], timestamp_ms: i64) -> Batch {
         let records: Vec<_> = values
             .iter()
-            .map(|value| Outgoing { key: None, value: Some(Bytes::from_static(value.as_bytes())), headers: vec![] })
+            .map(|value| Outgoing {
+                key: None,
+                value: Some(Bytes::from_static(value.as_bytes())),
+                headers: Headers::default(),
+            })
             .collect();
         encode(&records, timestamp_ms, usize::MAX).remove(0)
     }

@@ -24,7 +24,7 @@ use kafka_protocol::{
 };
 
 use super::{Broker, Options, batch::encode};
-use crate::record::Outgoing;
+use crate::record::{Headers, Outgoing};
 
 /// No answer takes longer, unless none is to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,7 +42,8 @@ fn name(name: &str) -> TopicName {
 }
 
 fn batch(values: &[&str]) -> Bytes {
-    let record = |value: &&str| Outgoing { key: None, value: Some(value.to_string().into()), headers: vec![] };
+    let record =
+        |value: &&str| Outgoing { key: None, value: Some(value.to_string().into()), headers: Headers::default() };
     let records: Vec<_> = values.iter().map(record).collect();
     encode(&records, 1_000, usize::MAX).remove(0).bytes
 }

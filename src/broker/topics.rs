@@ -327,7 +327,7 @@ fn check_name(name: &str) -> Result<(), TopicError> {
 #[cfg(test)]
 mod tests {
     use super::{super::batch::encode, *};
-    use crate::record::{LeaderEpoch, Outgoing};
+    use crate::record::{Headers, LeaderEpoch, Outgoing};
 
     fn topics() -> Topics {
         let limits = Limits { max_bytes: 1_000, max_message_bytes: 400 };
@@ -339,8 +339,12 @@ mod tests {
     }
 
     fn batch(size: usize) -> Batch {
-        encode(&[Outgoing { key: None, value: Some(vec![b'x'; size].into()), headers: vec![] }], 0, usize::MAX)
-            .remove(0)
+        encode(
+            &[Outgoing { key: None, value: Some(vec![b'x'; size].into()), headers: Headers::default() }],
+            0,
+            usize::MAX,
+        )
+        .remove(0)
     }
 
     #[test]

@@ -51,6 +51,12 @@ pub(crate) struct RunArgs {
     /// Partitions to work off: all, or some, such as 0,2,5-7 [default: all]
     #[arg(long, value_name = "all|LIST", help_heading = "Kafka")]
     pub(crate) assign: Option<String>,
+    /// Which records of transactions to read: read_uncommitted, or read_committed [default: read_uncommitted]
+    #[arg(long, value_name = "LEVEL", help_heading = "Kafka")]
+    pub(crate) isolation: Option<String>,
+    /// What reads the topic: auto (rskafka, and wire where rskafka cannot), rskafka or wire [default: auto]
+    #[arg(long, value_name = "READER", help_heading = "Kafka")]
+    pub(crate) reader: Option<String>,
     /// How long to wait at the start for brokers and topic to be there [default: 60s]
     #[arg(long, value_name = "DURATION", help_heading = "Kafka")]
     pub(crate) startup_timeout: Option<String>,

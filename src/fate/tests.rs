@@ -1,7 +1,9 @@
 //! Each fate, and what is written of it.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::testing::record;
+use crate::{record::Damage, task::Format, testing::record};
 
 const BOTH: Policy = Policy { reply: true, dead_letter: true, on_failure: OnFailure::Stop };
 const NEITHER: Policy = Policy { reply: false, dead_letter: false, on_failure: OnFailure::Stop };
@@ -29,9 +31,9 @@ fn failure() -> Verdict {
     Verdict::Failed(Failure::new("no"))
 }
 
-fn shown(headers: &[Header]) -> Vec<String> {
+fn shown(headers: &Headers) -> Vec<String> {
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-    headers.iter().map(|h| format!("{}={}", text(&h.name), h.value.as_deref().map_or_else(String::new, text))).collect()
+    headers.iter().map(|(name, value)| format!("{}={}", text(name), value.map_or_else(String::new, text))).collect()
 }
 
 #[track_caller]
@@ -131,6 +133,50 @@ fn a_dead_letter_too_large_says_what_it_was() {
     assert_eq!(headers[6..8], ["longshore.size=2".to_owned(), format!("longshore.sha256={hash}")]);
     assert!(step.then.is_some(), "whoever asked still learns of it");
     assert_eq!(smaller(step), None);
+}
+
+#[test]
+fn a_large_dead_letter_comes_in_parts() {
+    let value: Vec<u8> = (0..150_000_u32).flat_map(u32::to_le_bytes).collect();
+    let theirs = vec![Header::new("h", "1"), Header::new("__dlq.errors.topic", "of another life")];
+    let record = Record { value: Some(value.clone().into()), headers: theirs.clone(), ..message() };
+    let whole = written(fate_of(record, failure(), BOTH));
+    let mut part = smaller(whole).expect("something left to try");
+    let (mut joined, mut kinds, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    assert_eq!(part.record.headers.to_vec()[..2], theirs);
+    let reply = loop {
+        let bare = smaller(part.clone()).expect("something left to try");
+        assert_eq!((bare.kind, &bare.record.value), (Kind::DeadLetter, &None));
+        assert_eq!(bare.then.as_ref().map(|step| step.kind), Some(Kind::FailureReply), "and no other part");
+        joined.extend_from_slice(part.record.value.as_deref().unwrap());
+        kinds.push(part.kind);
+        let shown = shown(&part.record.headers);
+        assert!(shown.contains(&"longshore.size=600001".to_owned()), "{shown:?}");
+        numbers.push(shown[shown.len() - 2..].join(" "));
+        part = *part.then.expect("whoever asked learns of it at the end");
+        if part.kind == Kind::FailureReply {
+            break part;
+        }
+        assert!(part.record.headers.iter().all(|(name, _)| name != b"h"), "in the first part only");
+    };
+    assert!(joined == value, "the parts together are the message");
+    assert_eq!(numbers[0], "longshore.part=1 longshore.parts=10");
+    assert_eq!(numbers.last().unwrap(), "longshore.part=10 longshore.parts=10");
+    assert_eq!(kinds[..9], [Kind::DeadLetterPart; 9]);
+    assert_eq!(kinds[9..], [Kind::DeadLetter], "which is what is counted");
+    assert!(reply.then.is_none());
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_a_dead_letter_with_its_range() {
+    let damage = Damage { last: Offset(11), reason: "its checksum is wrong".to_owned() };
+    let record = Record { damage: Some(Arc::new(damage)), key: None, ..message() };
+    assert_eq!(Format::Bytes.check(&record), Err("its checksum is wrong".to_owned()));
+    let verdict = Verdict::Malformed(Failure::new("its checksum is wrong"));
+    let step = written(fate_of(record, verdict, BOTH));
+    let shown = shown(&step.record.headers);
+    assert!(shown.contains(&"__dlq.errors.offset=7".to_owned()), "{shown:?}");
+    assert!(shown.contains(&"longshore.last.offset=11".to_owned()), "{shown:?}");
 }
 
 #[test]

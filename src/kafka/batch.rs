@@ -1,4 +1,4 @@
-//! PURE. Writes Kafka's record batch, format v2 (KIP-98), uncompressed.
+//! PURE. Kafka's record batch, format v2 (KIP-98): writes it, uncompressed, and reads it in every codec.
 //!
 //! ```text
 //!  0 base offset   8 length   12 leader epoch   16 magic   17 crc │ 21 attributes   23 last offset delta
@@ -6,12 +6,37 @@
 //!                                                                 └── the checksum covers from 21 on
 //! ```
 //!
-//! Of our own making, because the crates keep headers in a map: here they go out as they are, in their order, twice or
-//! without a value where that is what they are. Deliberately not here yet: reading, and compression.
+//! Of our own making, because the crates keep headers in a map: here they go out and come in as they are, in their order,
+//! twice or without a value where that is what they are. Reading begins with [`split`]:
+//!
+//! * `decode` finds the batches in a response and reads their headers; `records` reads what is in them, in place.
+//! * `inflate` makes the content of a compressed batch readable, within a limit. Which crate does what, and why: ADR 7.
+//! * `aborted` tells which batches belong to aborted transactions.
+//! * `damage` says what is wrong with a batch. Any bytes at all may come in: none of them makes this panic, or take more
+//!   memory than the limit.
+//!
+//! Deliberately not here: the message formats before v2, which are refused by name, and compressing.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::record::{LeaderEpoch, Outgoing};
+use crate::{
+    record::{LeaderEpoch, Outgoing},
+    varint::{self, bytes_size, put_bytes},
+};
+
+mod aborted;
+mod damage;
+mod decode;
+mod inflate;
+mod records;
+#[cfg(test)]
+pub(in crate::kafka) mod tests;
+
+pub use aborted::{Aborted, AbortedTransactions};
+pub use damage::{Damage, DamageKind, RecordFault};
+pub use decode::{Batches, RawBatch, TimestampType, split};
+pub use inflate::{Compression, Inflater};
+pub use records::Control;
 
 /// The bytes before a batch's first record.
 pub(crate) const HEADER_BYTES: usize = 61;
@@ -57,22 +82,19 @@ impl Encoder {
     #[cfg(feature = "broker")]
     pub(crate) fn size_with(&self, record: &Outgoing) -> usize {
         let content = content_size(self.count, record);
-        self.bytes.len() + varint_size(content as i64) + content
+        self.bytes.len() + varint::size(content as i64) + content
     }
 
     pub(crate) fn push(&mut self, record: &Outgoing) {
         let Self { bytes, count } = self;
-        put_varint(bytes, content_size(*count, record) as i64);
+        varint::put(bytes, content_size(*count, record) as i64);
         bytes.put_u8(0);
-        put_varint(bytes, 0);
-        put_varint(bytes, i64::from(*count));
+        varint::put(bytes, 0);
+        varint::put(bytes, i64::from(*count));
         put_bytes(bytes, record.key.as_deref());
         put_bytes(bytes, record.value.as_deref());
-        put_varint(bytes, record.headers.len() as i64);
-        for header in &record.headers {
-            put_bytes(bytes, Some(&header.name));
-            put_bytes(bytes, header.value.as_deref());
-        }
+        varint::put(bytes, record.headers.len() as i64);
+        bytes.put_slice(record.headers.encoded());
         *count += 1;
     }
 
@@ -106,95 +128,9 @@ impl Encoder {
 
 /// The bytes of a record after its length.
 fn content_size(offset_delta: i32, record: &Outgoing) -> usize {
-    let headers: usize =
-        record.headers.iter().map(|h| bytes_size(Some(&h.name)) + bytes_size(h.value.as_deref())).sum();
-    2 + varint_size(i64::from(offset_delta))
+    2 + varint::size(i64::from(offset_delta))
         + bytes_size(record.key.as_deref())
         + bytes_size(record.value.as_deref())
-        + varint_size(record.headers.len() as i64)
-        + headers
-}
-
-fn bytes_size(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(1, |bytes| varint_size(bytes.len() as i64) + bytes.len())
-}
-
-fn put_bytes(buf: &mut BytesMut, bytes: Option<&[u8]>) {
-    match bytes {
-        None => put_varint(buf, -1),
-        Some(bytes) => {
-            put_varint(buf, bytes.len() as i64);
-            buf.put_slice(bytes);
-        }
-    }
-}
-
-/// Zigzag: small numbers of either sign become small.
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn varint_size(value: i64) -> usize {
-    (64 - (zigzag(value) | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-/// Seven bits a byte, as protocol buffers do it.
-fn put_varint(buf: &mut BytesMut, value: i64) {
-    let mut rest = zigzag(value);
-    while rest >= 0x80 {
-        buf.put_u8((rest as u8 & 0x7f) | 0x80);
-        rest >>= 7;
-    }
-    buf.put_u8(rest as u8);
-}
-
-#[cfg(test)]
-mod tests {
-    use kafka_protocol::records::RecordBatchDecoder;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::record::Header;
-
-    fn bytes() -> impl Strategy<Value = Option<Bytes>> {
-        prop::option::of(prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from))
-    }
-
-    fn records() -> impl Strategy<Value = Vec<Outgoing>> {
-        // The decoder that we compare with keeps headers in a map, so names differ and are UTF-8.
-        let headers = prop::collection::btree_map("[a-z]{0,8}", bytes(), 0..4).prop_map(|headers| {
-            headers.into_iter().map(|(name, value)| Header { name: name.into(), value }).collect::<Vec<_>>()
-        });
-        let record = (bytes(), bytes(), headers).prop_map(|(key, value, headers)| Outgoing { key, value, headers });
-        prop::collection::vec(record, 1..80)
-    }
-
-    proptest! {
-        #[test]
-        fn others_read_what_we_write(records in records(), id in 0i64..1000, sequence in 0i32..i32::MAX / 2) {
-            let mut encoder = Encoder::with_capacity(0);
-            for record in &records {
-                encoder.push(record);
-            }
-            let mut batch = encoder.finish(1_700_000_000_000, Producer { id, epoch: 3, sequence });
-            let read = RecordBatchDecoder::decode(&mut batch).expect("a batch").records;
-            prop_assert_eq!(read.len(), records.len());
-            for (at, (read, written)) in read.iter().zip(&records).enumerate() {
-                prop_assert_eq!((&read.key, &read.value), (&written.key, &written.value));
-                prop_assert_eq!((read.offset, read.timestamp), (at as i64, 1_700_000_000_000));
-                prop_assert_eq!((read.producer_id, read.producer_epoch), (id, 3));
-                prop_assert_eq!(read.sequence, sequence + at as i32);
-                let headers: Vec<_> = read.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_deref())).collect();
-                let expected: Vec<_> = written.headers.iter().map(|h| (&*h.name, h.value.as_deref())).collect();
-                prop_assert_eq!(headers, expected);
-            }
-        }
-
-        #[test]
-        fn the_size_of_a_number_is_known_before(value in any::<i64>(), shift in 0u32..63) {
-            let mut buf = BytesMut::new();
-            put_varint(&mut buf, value >> shift);
-            prop_assert_eq!(buf.len(), varint_size(value >> shift));
-        }
-    }
+        + varint::size(record.headers.len() as i64)
+        + record.headers.encoded().len()
 }

@@ -67,6 +67,7 @@ struct State {
 }
 
 /// A partition client of rskafka, and where it came from.
+#[derive(Debug)]
 pub(super) struct Leased {
     pub(super) client: PartitionClient,
     node: i32,

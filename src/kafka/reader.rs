@@ -1,207 +1,183 @@
-//! Reading a partition by rskafka: the fast way, for topics that are neither compressed nor transactional.
+//! Reading partitions: by rskafka, by wire, or by rskafka for as long as it does it right.
 //!
 //! ```text
-//!            lease                    fetch: records, or none
-//!   nothing ───────▶ a partition client ◀──────────────────┐
-//!      ▲                     │  └───────────────────────────┘
-//!      └─── any failure ─────┘   (no answer in time: DataPlane::hung, and all clients of that broker go)
+//!                 plain TCP, few partitions, read_uncommitted?
+//!                      │ yes                         │ no
+//!                      ▼                             ▼
+//!   auto:          rskafka ── cannot decode, ─────▶ wire
+//!                             stalls below the end,
+//!                             a record with headers,
+//!                             a backlog
 //! ```
 //!
-//! What rskafka shows is not always what was written: of headers with the same name only the last remains, and headers
-//! come in the order of their names. What it cannot decode at all (compressed batches, transaction markers, header
-//! names that are not UTF-8, headers without a value) is [`ReadError::Unreadable`].
-//!
-//! It cannot see past an empty tail, either: where a partition's last records were compacted away, or are those of an open
-//! transaction, [`Batch::next`] stays where it was, below the high watermark.
+//! rskafka shows of headers with the same name only the last, and in the order of their names: where there are headers at
+//! all, it may be wrong. And where there is a backlog, wire reads it faster (docs/adr/0010). A partition that went over to
+//! wire stays there. It goes over between two fetches, or before the first record that rskafka may not have shown right: no
+//! record is lost or read twice.
 
-use std::{ops::Range, sync::Arc, time::Duration};
-
-use rskafka::{client::error::ProtocolError, record::RecordAndOffset};
-use tokio::time::timeout;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    data_plane::{DataPlane, Failure, Leased, Unleased},
-    wire::At,
+    Isolation,
+    data_plane::DataPlane,
+    wire::{At, Cluster},
     with_causes,
 };
 use crate::{
-    page::Page,
-    record::{Header, Offset, Record, TopicPartition},
+    record::{Offset, Record, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
 
-/// The most that one fetch asks for, whatever its caller says: half of what [`DataPlane`] takes as one response.
-const MAX_FETCH_BYTES: usize = 50 << 20;
+mod decode;
+mod lanes;
+mod rskafka;
+mod wire;
 
-/// Fetches from one partition, by rskafka.
-pub struct RskafkaReader {
-    plane: DataPlane,
-    /// Shared by all records.
-    source: Arc<TopicPartition>,
-    leased: Option<Leased>,
+pub use self::{
+    rskafka::RskafkaReader,
+    wire::{WireReader, WireReaders},
+};
+
+/// By what the topic is read (`--reader`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadBy {
+    /// By rskafka, and by wire where rskafka cannot, or may not do it right.
+    #[default]
+    Auto,
+    /// By rskafka alone. What it cannot read ends the run.
+    Rskafka,
+    /// By wire alone.
+    Wire,
 }
 
-impl RskafkaReader {
-    /// A reader of `source`. Does nothing on the network before its first fetch.
+/// Up to this many partitions are read by rskafka, unless told otherwise: it takes a connection for each.
+const MAX_BY_RSKAFKA: usize = 256;
+
+/// The readers of a topic.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    rskafka: DataPlane,
+    wire: WireReaders,
+    by: ReadBy,
+}
+
+impl Readers {
+    /// Readers by `wire`, or as `by` says. With `auto` they are by wire from the start where rskafka cannot do what is asked
+    /// for: leave out aborted records, or share connections among many partitions.
     #[must_use]
-    pub fn new(plane: DataPlane, source: TopicPartition) -> Self {
-        Self { plane, source: Arc::new(source), leased: None }
+    pub fn new(wire: WireReaders, by: ReadBy, partitions: usize) -> Self {
+        let by_wire = wire.isolation() == Isolation::ReadCommitted || partitions > MAX_BY_RSKAFKA;
+        let by = if by == ReadBy::Auto && by_wire { ReadBy::Wire } else { by };
+        Self { rskafka: DataPlane::new(wire.cluster().clone()), wire, by }
     }
 
-    /// One batch that rskafka cannot decode spoils all that came with it. What lies before it can be read: one batch at a
-    /// time, which is the least that a broker sends.
-    async fn ask_for_what_can_be_read(
-        &mut self,
-        from: Offset,
-        max_bytes: usize,
-        max_wait: Duration,
-    ) -> Result<Batch, Trouble> {
-        match self.ask(from, max_bytes, max_wait).await {
-            Err(Trouble::Failed(Failure::Undecodable(_))) => self.ask(from, 1, max_wait).await,
-            outcome => outcome,
-        }
-    }
-
-    async fn ask(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Batch, Trouble> {
-        let plane = &self.plane;
-        let leased = match self.leased.take().filter(|leased| plane.is_trusted(leased)) {
-            Some(leased) => leased,
-            None => plane.lease(&self.source.topic, self.source.partition).await.map_err(Trouble::Unleased)?,
+    /// A reader of one partition. Does nothing on the network before its first fetch.
+    #[must_use]
+    pub fn partition(&self, partition: i32) -> Reader {
+        let wire = self.wire.partition(partition);
+        let source = Arc::clone(wire.source());
+        let rskafka = || RskafkaReader::new(self.rskafka.clone(), (*source).clone());
+        let way = match self.by {
+            ReadBy::Auto => Way::Auto(rskafka(), Some(wire)),
+            ReadBy::Rskafka => Way::Rskafka(rskafka()),
+            ReadBy::Wire => Way::Wire(wire),
         };
-        // It stays there if this future is dropped: a response that nobody waits for does rskafka no harm.
-        let client = &self.leased.insert(leased).client;
-        let max_wait_ms = i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX);
-        match client.fetch_records(from.0, fetch_size(max_bytes), max_wait_ms).await {
-            Ok((records, high_watermark)) => Ok(batch(&self.source, from, records, Offset(high_watermark))),
-            Err(error) => Err(Trouble::Failed(Failure::of(&error))),
-        }
+        Reader { source, way }
     }
+}
 
-    /// The log's bounds, for someone who asked for what lies beyond them.
-    async fn out_of_range(&self, requested: Offset) -> ReadError {
-        let TopicPartition { topic, partition } = &*self.source;
-        let (cluster, partitions) = (self.plane.cluster(), [*partition]);
-        let (earliest, latest) = tokio::join!(
-            cluster.offsets(topic, &partitions, At::Earliest),
-            cluster.offsets(topic, &partitions, At::Latest)
-        );
-        match (earliest, latest) {
-            (Ok(earliest), Ok(latest)) => {
-                let (earliest, latest) = (earliest[partition], latest[partition]);
-                if (earliest..=latest).contains(&requested) {
-                    // A leader that has only just become one, or a log that has grown since.
-                    let reason = format!("offset {requested} was out of range, and is in range again");
-                    return ReadError::Unavailable { reason };
-                }
-                ReadError::OutOfRange { requested, earliest, latest }
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                let reason =
-                    format!("offset {requested} is out of range, but of which is unknown: {}", with_causes(&error));
-                ReadError::Unavailable { reason }
-            }
+/// Reads one partition, in the way that was chosen.
+#[derive(Debug)]
+pub struct Reader {
+    source: Arc<TopicPartition>,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Rskafka(RskafkaReader),
+    Wire(WireReader),
+    /// By rskafka, for as long as it does it right.
+    Auto(RskafkaReader, Option<WireReader>),
+}
+
+impl Reader {
+    fn go_over(&mut self, at: Offset, why: &str) {
+        if let Way::Auto(_, wire) = &mut self.way
+            && let Some(wire) = wire.take()
+        {
+            tracing::info!(partition = %self.source, offset = at.0, why, "reading by wire from here on");
+            self.way = Way::Wire(wire);
         }
     }
 }
 
-enum Trouble {
-    Unleased(Unleased),
-    Failed(Failure),
-}
-
-impl PartitionReader for RskafkaReader {
-    /// Takes at most `max_wait` and the deadline of a request; where the offset is out of range, that deadline once more,
-    /// to find the bounds.
+impl PartitionReader for Reader {
     async fn fetch(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Batch, ReadError> {
-        let limit = max_wait + self.plane.deadlines().request;
-        let Ok(outcome) = timeout(limit, self.ask_for_what_can_be_read(from, max_bytes, max_wait)).await else {
-            if let Some(leased) = self.leased.take() {
-                self.plane.hung(&leased);
+        loop {
+            let fetched = match &mut self.way {
+                Way::Wire(reader) => return reader.fetch(from, max_bytes, max_wait).await,
+                Way::Rskafka(reader) => return reader.fetch(from, max_bytes, max_wait).await,
+                Way::Auto(reader, _) => reader.fetch(from, max_bytes, max_wait).await,
+            };
+            match fetched {
+                Ok(batch) => match right(from, batch) {
+                    Ok(batch) => {
+                        if is_backlog(&batch, max_bytes) {
+                            self.go_over(batch.next, "it has a backlog, which wire reads faster");
+                        }
+                        return Ok(batch);
+                    }
+                    Err(why) => self.go_over(from, why),
+                },
+                Err(ReadError::Unreadable { reason, .. }) => self.go_over(from, &reason),
+                Err(other) => return Err(other),
             }
-            return Err(ReadError::Unavailable { reason: format!("no answer to a fetch within {limit:?}") });
-        };
-        let trouble = match outcome {
-            Ok(batch) => return Ok(batch),
-            Err(trouble) => trouble,
-        };
-        // Whatever it was: the next fetch looks for the topic and its leader first.
-        self.leased = None;
-        Err(match trouble {
-            Trouble::Failed(Failure::Answered(ProtocolError::OffsetOutOfRange, _)) => self.out_of_range(from).await,
-            Trouble::Failed(Failure::Undecodable(reason)) => ReadError::Unreadable { at: from, reason },
-            Trouble::Failed(Failure::Answered(_, reason) | Failure::Other(reason))
-            | Trouble::Unleased(Unleased::Rskafka(reason)) => ReadError::Unavailable { reason },
-            Trouble::Unleased(Unleased::Missing(error)) => ReadError::Missing { reason: with_causes(&error) },
-            Trouble::Unleased(Unleased::Wire(error)) => ReadError::Unavailable { reason: with_causes(&error) },
-        })
+        }
     }
 }
 
-/// rskafka takes a range that excludes its end.
-fn fetch_size(max_bytes: usize) -> Range<i32> {
-    let bytes = max_bytes.clamp(1, MAX_FETCH_BYTES);
-    1..i32::try_from(bytes + 1).expect("the clamp is far below 2 GiB")
+/// What of a batch rskafka is known to have shown right; or why nothing.
+fn right(from: Offset, mut batch: Batch) -> Result<Batch, &'static str> {
+    if batch.records.is_empty() && from < batch.high_watermark {
+        return Err("rskafka finds nothing although the log goes on");
+    }
+    let Some(first) = batch.records.iter().position(|record| !record.headers.is_empty()) else { return Ok(batch) };
+    batch.records.truncate(first);
+    batch.next = batch.records.last().map(|record| record.offset.next()).ok_or("its records have headers")?;
+    Ok(batch)
 }
 
-/// Makes of what rskafka decoded our records: no large payload is copied.
-fn batch(source: &Arc<TopicPartition>, from: Offset, records: Vec<RecordAndOffset>, high_watermark: Offset) -> Batch {
-    let mut page = Page::default();
-    let records: Vec<Record> = records
-        .into_iter()
-        // A batch may begin below the offset that was asked for. rskafka drops those records too.
-        .filter(|record| record.offset >= from.0)
-        .map(|RecordAndOffset { record, offset }| Record {
-            source: Arc::clone(source),
-            offset: Offset(offset),
-            timestamp_ms: record.timestamp.timestamp_millis(),
-            key: record.key.map(|key| page.put(key)),
-            value: record.value.map(|value| page.put(value)),
-            headers: record.headers.into_iter().map(|(name, value)| Header::new(name, value)).collect(),
-        })
-        .collect();
-    let next = records.last().map_or(from, |record| record.offset.next());
-    Batch { records, next, high_watermark }
+/// Whether there was about as much as was asked for: then there is more to come.
+fn is_backlog(batch: &Batch, asked: usize) -> bool {
+    batch.records.iter().map(Record::size).sum::<usize>() >= asked / 2
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use rskafka::{chrono::DateTime, record::Record as Theirs};
-
-    use super::*;
-
-    fn at(offset: i64) -> RecordAndOffset {
-        let record = Theirs {
-            key: None,
-            value: Some(vec![7]),
-            headers: BTreeMap::from([("b".to_owned(), vec![2]), ("a".to_owned(), vec![1])]),
-            timestamp: DateTime::from_timestamp_millis(1_234).expect("valid"),
-        };
-        RecordAndOffset { record, offset }
-    }
-
-    #[test]
-    fn what_lies_below_the_offset_asked_for_is_not_delivered() {
-        let source = Arc::new(TopicPartition::new("t", 3));
-        let batch = batch(&source, Offset(5), vec![at(4), at(5), at(8)], Offset(20));
-        assert_eq!(batch.records.iter().map(|r| r.offset.0).collect::<Vec<_>>(), [5, 8]);
-        assert_eq!((batch.next, batch.high_watermark), (Offset(9), Offset(20)));
-        let first = &batch.records[0];
-        assert_eq!((first.timestamp_ms, &first.key, first.value.as_deref()), (1_234, &None, Some(&[7_u8][..])));
-        assert_eq!(first.headers, [Header::new("a", vec![1]), Header::new("b", vec![2])]);
-    }
-
-    #[test]
-    fn an_empty_answer_leaves_the_offset_where_it_was() {
-        let batch = batch(&Arc::new(TopicPartition::new("t", 0)), Offset(5), vec![], Offset(9));
-        assert_eq!((batch.records.len(), batch.next), (0, Offset(5)));
-    }
-
-    #[test]
-    fn a_fetch_asks_for_something_and_never_for_more_than_is_taken() {
-        assert_eq!(fetch_size(0), 1..2);
-        assert_eq!(fetch_size(1_000), 1..1_001);
-        assert_eq!(fetch_size(usize::MAX), 1..(50 << 20) + 1);
+/// The log's bounds, for someone who asked for what lies beyond them.
+async fn out_of_range(cluster: &Cluster, source: &TopicPartition, requested: Offset) -> ReadError {
+    let TopicPartition { topic, partition } = source;
+    let partitions = [*partition];
+    let (earliest, latest) = tokio::join!(
+        cluster.offsets(topic, &partitions, At::Earliest),
+        cluster.offsets(topic, &partitions, At::Latest)
+    );
+    match (earliest, latest) {
+        (Ok(earliest), Ok(latest)) => {
+            let (earliest, latest) = (earliest[partition], latest[partition]);
+            if (earliest..=latest).contains(&requested) {
+                // A leader that has only just become one, or a log that has grown since.
+                let reason = format!("offset {requested} was out of range, and is in range again");
+                return ReadError::Unavailable { reason };
+            }
+            ReadError::OutOfRange { requested, earliest, latest }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            let reason =
+                format!("offset {requested} is out of range, but of which is unknown: {}", with_causes(&error));
+            ReadError::Unavailable { reason }
+        }
     }
 }
+
+#[cfg(all(test, feature = "broker"))]
+mod tests;

@@ -15,7 +15,7 @@
 //! was abandoned half-way is closed, never used again: an answer can never be taken for another's. A name is looked up
 //! anew at each connect.
 //!
-//! Deliberately not in here yet: TLS, SASL, and fetching. A broker's throttle times need no action: it delays
+//! Deliberately not in here yet: TLS and SASL. A broker's throttle times need no action: it delays
 //! its answers itself (KIP-219).
 
 mod address;
@@ -23,6 +23,7 @@ mod cluster;
 mod code;
 mod connection;
 mod error;
+mod fetch;
 mod groups;
 mod produce;
 mod topics;
@@ -36,6 +37,7 @@ pub use address::{AddressError, HostPort};
 pub use cluster::Cluster;
 pub use code::{ErrorCode, RequestName};
 pub use error::WireError;
+pub(super) use fetch::{Fetched, Wanted};
 pub use groups::{GroupMember, GroupView};
 pub(super) use produce::Place;
 pub use topics::{At, PartitionView, TopicView};

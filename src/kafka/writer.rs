@@ -152,7 +152,7 @@ mod tests {
     fn outgoing(value: &'static str) -> Outgoing {
         let headers =
             vec![Header::new("h", "1"), Header::new("h", "2"), Header { name: (&b"\xff"[..]).into(), value: None }];
-        Outgoing { key: None, value: Some(value.into()), headers }
+        Outgoing { key: None, value: Some(value.into()), headers: headers.into() }
     }
 
     fn values(broker: &Broker) -> Vec<String> {
@@ -168,7 +168,7 @@ mod tests {
         writer.write(&[outgoing("a"), outgoing("b")]).await.unwrap();
         writer.write(&[outgoing("c")]).await.unwrap();
         assert_eq!(values(&broker), ["a", "b", "c"]);
-        assert_eq!(broker.records("out").unwrap()[0].headers, outgoing("a").headers);
+        assert_eq!(broker.records("out").unwrap()[0].headers, outgoing("a").headers.to_vec());
     }
 
     #[tokio::test]

@@ -74,6 +74,8 @@ impl Counters {
             Kind::Reply => self.replied += 1,
             Kind::FailureReply => self.failure_replies += 1,
             Kind::DeadLetter => self.dead_lettered += 1,
+            // Counted with its last part.
+            Kind::DeadLetterPart => {}
         }
     }
 

@@ -1,6 +1,9 @@
 //! The main job: each message is answered, and then committed.
 
-use longshore::{broker::ApiKey, record::Outgoing};
+use longshore::{
+    broker::ApiKey,
+    record::{Headers, Outgoing},
+};
 
 use crate::harness::{Kafka, REPLIES, headed, json, keyed, plain, sleeps};
 
@@ -55,8 +58,8 @@ fn an_answer_lies_where_kafkas_own_clients_would_put_its_key() {
 #[test]
 fn a_tombstone_and_a_message_without_a_key_are_messages() {
     let kafka = Kafka::start(1);
-    kafka.put_record(Outgoing { key: Some("gone".into()), value: None, headers: vec![] });
-    kafka.put_record(Outgoing { key: None, value: None, headers: vec![] });
+    kafka.put_record(Outgoing { key: Some("gone".into()), value: None, headers: Headers::default() });
+    kafka.put_record(Outgoing { key: None, value: None, headers: Headers::default() });
     kafka.put(0, ["{}"]);
     kafka.longshore("--until-end --workers 1").end().exits(0).counts("received 3, succeeded 3, replied 3");
     kafka.all_answered_once();

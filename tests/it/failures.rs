@@ -2,8 +2,7 @@
 
 use longshore::{
     broker::{ApiKey, Options, ResponseError},
-    record::Header,
-    record::Outgoing,
+    record::{Header, Headers, Outgoing},
 };
 
 use crate::harness::{DEAD, Kafka, REPLIES, fails, headed, json, keyed, panics, plain, text};
@@ -52,7 +51,11 @@ fn a_dead_letter_keeps_key_value_and_headers() {
     let kafka = Kafka::start(1);
     let header = Header::new("colour", "blue");
     let value = bytes::Bytes::from_static(b"\xff\x00 not text");
-    kafka.put_record(Outgoing { key: Some("k".into()), value: Some(value.clone()), headers: vec![header.clone()] });
+    kafka.put_record(Outgoing {
+        key: Some("k".into()),
+        value: Some(value.clone()),
+        headers: vec![header.clone()].into(),
+    });
     kafka.longshore("--until-end --dead-letter-topic dead").end().exits(0);
     let dead = &kafka.read(DEAD)[0];
     assert_eq!((&dead.key, &dead.value), (&Some("k".into()), &Some(value)));
@@ -141,7 +144,7 @@ fn no_payload_is_ever_in_the_log() {
     kafka.put_record(keyed("s3cret", r#"{"s3cret": 1, "longshore": {"fail": "no"}}"#));
     kafka.put_record(keyed("s3cret", r#"{"s3cret": 1, "longshore": {"panic": "no"}}"#));
     kafka.put_record(headed("s3cret", &[("s3cret", "s3cret")]));
-    kafka.put_record(Outgoing { key: None, value: Some(b"s3cret\xff"[..].into()), headers: vec![] });
+    kafka.put_record(Outgoing { key: None, value: Some(b"s3cret\xff"[..].into()), headers: Headers::default() });
     kafka.put_record(keyed("s3cret", r#"{"s3cret": 1}"#));
     for format in ["text", "json"] {
         let end = kafka

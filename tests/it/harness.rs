@@ -23,7 +23,7 @@ use std::{
 use longshore::{
     Record,
     broker::{Broker, Options},
-    record::{Header, Offset, Outgoing},
+    record::{Header, Headers, Offset, Outgoing},
 };
 pub(crate) use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
@@ -391,12 +391,12 @@ pub(crate) fn json(record: &Record) -> Value {
 
 /// A record with a key and a value.
 pub(crate) fn keyed(key: &str, value: &str) -> Outgoing {
-    Outgoing { key: Some(key.to_owned().into()), value: Some(value.to_owned().into()), headers: Vec::new() }
+    Outgoing { key: Some(key.to_owned().into()), value: Some(value.to_owned().into()), headers: Headers::default() }
 }
 
 /// A record with a value and headers.
 pub(crate) fn headed(value: &str, headers: &[(&'static str, &'static str)]) -> Outgoing {
-    let headers = headers.iter().map(|(name, value)| Header::new(*name, *value)).collect();
+    let headers = headers.iter().map(|(name, value)| Header::new(*name, *value)).collect::<Vec<_>>().into();
     Outgoing { key: None, value: Some(value.to_owned().into()), headers }
 }
 

@@ -17,7 +17,7 @@ fn flags_alone_are_enough() {
     let end = Longshore::new(&format!(
         "run -b {address} -g workers -t orders --reply-topic elsewhere --task sleep --task-time 1ms --workers 2 \
          --max-in-flight 64 --max-in-flight-bytes 1MiB --format utf8 --from earliest --assign all --offsets kafka \
-         --commit-interval 250ms --grace 2s --until-end --startup-timeout 5s --log-level warn --log-format text \
+         --commit-interval 250ms --grace 2s --until-end --startup-timeout 5s --reader wire --isolation read_committed --log-level warn --log-format text \
          --summary json --fail-on-failure"
     ))
     .end()

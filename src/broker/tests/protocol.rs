@@ -52,7 +52,7 @@ fn what_is_appended_can_be_listed() {
     let broker = start();
     broker.create_topic("t", 2).unwrap();
     let headers = vec![Header::new("h", "1"), Header { name: "h".into(), value: None }];
-    let record = Outgoing { key: Some("k".into()), value: None, headers: headers.clone() };
+    let record = Outgoing { key: Some("k".into()), value: None, headers: headers.clone().into() };
     assert_eq!(broker.append("t", 1, [record]), Ok(Offset(0)));
     assert_eq!(broker.append_values("t", 0, ["x", "y"]), Ok(Offset(0)));
     let records = broker.records("t").unwrap();

@@ -39,7 +39,7 @@ fn cluster() -> (Broker, Client) {
             1_000,
             "t",
             0,
-            ["a", "b", "c"].map(|v| Outgoing { key: None, value: Some(v.into()), headers: vec![] }),
+            ["a", "b", "c"].map(|v| Outgoing { key: None, value: Some(v.into()), headers: Headers::default() }),
         )
         .unwrap();
     let client = Client::of(&broker);

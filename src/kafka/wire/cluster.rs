@@ -83,6 +83,12 @@ impl Cluster {
         Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines: *deadlines, known: Mutex::default() }) }
     }
 
+    /// Takes over where each broker listens from one that has learnt it.
+    pub(in crate::kafka) fn learn_from(&self, other: &Self) {
+        let nodes = other.known().nodes.clone();
+        self.known().nodes = nodes;
+    }
+
     /// The deadlines that its calls keep.
     #[must_use]
     pub fn deadlines(&self) -> Deadlines {

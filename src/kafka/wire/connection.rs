@@ -17,8 +17,9 @@ use tokio::{
 
 use super::{HostPort, RequestName, WireError, cluster::to_ms};
 
-/// No response that this client asks for is nearly as large; what claims to be larger is not one.
-const MAX_RESPONSE_BYTES: usize = 64 << 20;
+/// No response that this client asks for is nearly as large (but for one with a huge batch); what claims to be larger is
+/// not one.
+const MAX_RESPONSE_BYTES: usize = 128 << 20;
 
 /// An idle connection shows after this time that it is alive, so that what lies between keeps it open, or we learn.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -187,14 +188,15 @@ async fn connect(address: &HostPort, until: Instant) -> io::Result<TcpStream> {
 }
 
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not
-/// with what the length promises.
+/// with what the length promises: what was not written to yet is only address space.
 async fn read_frame(stream: &mut TcpStream) -> io::Result<Result<Bytes, String>> {
     let length = stream.read_i32().await?;
     let length = match usize::try_from(length) {
         Ok(length) if length <= MAX_RESPONSE_BYTES => length,
         _ => return Ok(Err(format!("a response of {length} bytes, where at most {MAX_RESPONSE_BYTES} are taken"))),
     };
-    let mut frame = BytesMut::with_capacity(length.min(64 << 10));
+    // Large allocations take up memory as they are written to.
+    let mut frame = BytesMut::with_capacity(length);
     while frame.len() < length {
         let missing = (length - frame.len()) as u64;
         if (&mut *stream).take(missing).read_buf(&mut frame).await? == 0 {

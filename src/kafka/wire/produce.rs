@@ -11,17 +11,21 @@ use kafka_protocol::{
 use tokio::time::Instant;
 
 use super::{Cluster, WireError, cluster::Peer};
-use crate::{kafka::batch::Producer, record::TopicId};
+use crate::{
+    kafka::batch::Producer,
+    record::{LeaderEpoch, TopicId},
+};
 
 /// The version of Produce from which on a topic goes by its id (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;
 
-/// Where to write.
+/// Where a partition is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kafka) struct Place {
     /// The node id of the partition's leader.
-    leader: i32,
-    topic_id: TopicId,
+    pub(in crate::kafka) leader: i32,
+    pub(in crate::kafka) epoch: LeaderEpoch,
+    pub(in crate::kafka) topic_id: TopicId,
 }
 
 impl Cluster {
@@ -40,7 +44,7 @@ impl Cluster {
             return Err(WireError::NoPartition { topic: topic_name, partition });
         };
         let leader = found.leader.ok_or(WireError::NoLeader { topic: topic_name, partition })?;
-        Ok(Place { leader, topic_id: view.id })
+        Ok(Place { leader, epoch: found.epoch, topic_id: view.id })
     }
 
     /// A number to write under, and its first sequence (KIP-98). Asks once.

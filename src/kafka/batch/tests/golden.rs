@@ -1,0 +1,1 @@
+//! Batches that other clients wrote; see `golden/README.md`.

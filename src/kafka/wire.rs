@@ -9,22 +9,28 @@
 //!        cluster.rs         whom to ask: any broker, a leader, a coordinator; again, when that may help
 //!            │
 //!       connection.rs       one request and its response, on one connection, in time
+//!        │        │
+//!  security.rs  authenticate.rs    on TCP or TLS (tls.rs), and with SASL (sasl.rs) where that is asked for
 //! ```
 //!
 //! One connection per broker, one request on it at a time. A connection on which a request failed, ran out of time or
 //! was abandoned half-way is closed, never used again: an answer can never be taken for another's. A name is looked up
 //! anew at each connect.
 //!
-//! Deliberately not in here yet: TLS, SASL, and fetching. A broker's throttle times need no action: it delays
+//! Deliberately not in here yet: fetching. A broker's throttle times need no action: it delays
 //! its answers itself (KIP-219).
 
 mod address;
+mod authenticate;
 mod cluster;
 mod code;
 mod connection;
 mod error;
 mod groups;
 mod produce;
+mod sasl;
+mod security;
+mod tls;
 mod topics;
 
 #[cfg(test)]
@@ -38,4 +44,7 @@ pub use code::{ErrorCode, RequestName};
 pub use error::WireError;
 pub use groups::{GroupMember, GroupView};
 pub(super) use produce::Place;
+pub use sasl::{Mechanism, Sasl};
+pub use security::Security;
+pub use tls::{Tls, TlsProvider, TlsSettings};
 pub use topics::{At, PartitionView, TopicView};

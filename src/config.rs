@@ -1,11 +1,15 @@
 //! Settings as they were given, and the [`Config`] that they make once they are checked: all of them at once, before the
 //! network is touched.
 
+mod security;
+
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
+pub use self::security::{Protocol, SecuritySettings};
+pub use crate::kafka::wire::{Mechanism, TlsProvider, TlsSettings};
 use crate::{
     fate::{OnFailure, Policy},
-    kafka::wire::{AddressError, HostPort},
+    kafka::wire::{AddressError, HostPort, Security},
     task::Format,
 };
 
@@ -79,6 +83,8 @@ pub struct Settings {
     pub grace: Duration,
     pub until_end: bool,
     pub startup_timeout: Duration,
+
+    pub security: SecuritySettings,
 }
 
 impl Default for Settings {
@@ -101,6 +107,8 @@ impl Default for Settings {
             grace: Duration::from_secs(25),
             until_end: false,
             startup_timeout: Duration::from_secs(60),
+
+            security: SecuritySettings::default(),
         }
     }
 }
@@ -126,6 +134,8 @@ pub struct Config {
     pub(crate) grace: Duration,
     pub(crate) until_end: bool,
     pub(crate) startup_timeout: Duration,
+
+    pub(crate) security: Security,
 }
 
 /// All that is wrong with a configuration.
@@ -212,6 +222,9 @@ impl Settings {
         if self.assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());
         }
+
+        let security = self.security.check(&mut errors);
+
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
@@ -233,6 +246,8 @@ impl Settings {
             grace: self.grace,
             until_end: self.until_end,
             startup_timeout: self.startup_timeout,
+
+            security,
         })
     }
 }

@@ -68,9 +68,10 @@ impl Connection {
             Some(tls) => secured(tls, stream, address, client_id, until).await?,
         };
         let mut connection = Self::on(stream, address, client_id);
-        connection.by::<ApiVersionsRequest, _>(until, Self::agree_on_versions).await.map_err(|error| {
-            if security.tls.is_none() { plainly(error) } else { error }
-        })?;
+        connection
+            .by::<ApiVersionsRequest, _>(until, Self::agree_on_versions)
+            .await
+            .map_err(|error| if security.tls.is_none() { plainly(error) } else { error })?;
         if let Some(sasl) = &security.sasl {
             use kafka_protocol::messages::SaslAuthenticateRequest;
             connection.welcome = true;

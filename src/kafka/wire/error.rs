@@ -82,9 +82,7 @@ pub enum WireError {
         most: i16,
     },
     /// Something that is not the protocol: another service on that port, or a bug on either side.
-    #[error(
-        "what {broker} and Longshore exchange as {request} is not Kafka's protocol: {reason}"
-    )]
+    #[error("what {broker} and Longshore exchange as {request} is not Kafka's protocol: {reason}")]
     Garbled {
         /// Its address.
         broker: String,

@@ -3,9 +3,7 @@
 use std::fmt::Write;
 
 use chrono::DateTime;
-use rustls::{
-    AlertDescription as Alert, CertificateError as Certificate, Error, InvalidMessage, pki_types::UnixTime,
-};
+use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error, InvalidMessage, pki_types::UnixTime};
 
 /// Why there is no TLS with a broker that was asked for `name`.
 pub(super) fn in_words(error: &Error, name: &str) -> String {
@@ -15,7 +13,9 @@ pub(super) fn in_words(error: &Error, name: &str) -> String {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "what listens there does not speak TLS (say --security plaintext, or name its TLS port)".to_owned()
         }
-        Error::PeerIncompatible(reason) => format!("it offers nothing that we take ({reason:?}); TLS 1.2 and 1.3 are taken"),
+        Error::PeerIncompatible(reason) => {
+            format!("it offers nothing that we take ({reason:?}); TLS 1.2 and 1.3 are taken")
+        }
         other => other.to_string(),
     }
 }

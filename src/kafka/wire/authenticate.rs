@@ -59,7 +59,8 @@ impl Connection {
         // Version 0 is followed by bytes that are no requests; version 1 is there since Kafka 1.0.
         let response = self.call::<SaslHandshakeRequest>(1, build).await?;
         ErrorCode::check(response.error_code).map_err(|code| {
-            let offered: Vec<_> = response.mechanisms.iter().map(StrBytes::as_str).collect();
+            let mut offered: Vec<_> = response.mechanisms.iter().map(StrBytes::as_str).collect();
+            offered.sort_unstable();
             let reason = if code.is(ResponseError::UnsupportedSaslMechanism) {
                 format!("it offers {}: say another with --sasl", offered.join(", "))
             } else if code.is(ResponseError::IllegalSaslState) {

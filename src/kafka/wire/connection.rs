@@ -42,6 +42,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
+    /// The TLS that is spoken on it, if any.
+    tls: Option<Tls>,
     /// Whom it leads to.
     pub(super) address: HostPort,
     client_id: StrBytes,
@@ -68,6 +70,7 @@ impl Connection {
             Some(tls) => secured(tls, stream, address, client_id, until).await?,
         };
         let mut connection = Self::on(stream, address, client_id);
+        connection.tls.clone_from(&security.tls);
         connection
             .by::<ApiVersionsRequest, _>(until, Self::agree_on_versions)
             .await
@@ -83,6 +86,7 @@ impl Connection {
     fn on(stream: Stream, address: &HostPort, client_id: &StrBytes) -> Self {
         Self {
             stream,
+            tls: None,
             address: address.clone(),
             client_id: client_id.clone(),
             correlation_id: 0,
@@ -213,10 +217,13 @@ impl Connection {
     /// TLS has reasons of its own to end a connection, a client certificate that the broker does not take among them.
     fn lost<R: Request>(&self, source: io::Error) -> WireError {
         let broker = self.address.to_string();
-        match (&self.stream, tls::Trouble::of(source, &self.address.host)) {
-            (Stream::Tls(_), tls::Trouble::Final(reason)) => WireError::Tls { broker, reason },
-            (_, tls::Trouble::Final(reason)) => unreachable!("TLS without TLS: {reason}"),
-            (_, tls::Trouble::Broken(source)) => WireError::Lost { broker, request: RequestName(R::KEY), source },
+        let trouble = match &self.tls {
+            Some(tls) => tls.trouble(source, &self.address),
+            None => tls::Trouble::Broken(source),
+        };
+        match trouble {
+            tls::Trouble::Final(reason) => WireError::Tls { broker, reason },
+            tls::Trouble::Broken(source) => WireError::Lost { broker, request: RequestName(R::KEY), source },
         }
     }
 

@@ -58,6 +58,7 @@ pub struct TlsSettings {
 pub struct Tls {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    has_certificate: bool,
     warning: Option<String>,
 }
 
@@ -68,26 +69,24 @@ impl Tls {
     /// All that is wrong, each with the flag that it is about.
     pub fn new(settings: &TlsSettings) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();
-        let mut noted = |what: &str, error: String| errors.push(format!("{what}: {error}"));
-        let chosen = provider::choose(settings.provider).map_err(|error| noted("--tls-provider", error));
-        let roots = roots(settings.ca.as_ref()).map_err(|error| noted("--tls-ca", error));
-        let identity = identity(settings).map_err(|(flag, error)| noted(flag, error));
-        let server_name = match settings.server_name.clone().map(ServerName::try_from) {
-            None => Ok(None),
-            Some(Ok(name)) => Ok(Some(name)),
-            Some(Err(_)) => Err(noted("--tls-server-name", "neither a name nor an address".to_owned())),
-        };
+        let mut noted = |what: &str, error: &str| errors.push(format!("{what}: {error}"));
+        let chosen = provider::choose(settings.provider).map_err(|error| noted("--tls-provider", &error));
+        let roots = roots(settings.ca.as_ref()).map_err(|error| noted("--tls-ca", &error));
+        let identity = identity(settings).map_err(|(flag, error)| noted(flag, &error));
+        let server_name = settings.server_name.clone().map(ServerName::try_from).transpose();
+        let server_name = server_name.map_err(|_| noted("--tls-server-name", "neither a name nor an address"));
         if settings.server_name.is_some() && settings.no_server_name_check {
-            noted("--tls-server-name", "of no use with --tls-no-server-name-check".to_owned());
+            noted("--tls-server-name", "of no use with --tls-no-server-name-check");
         }
         let (Ok(chosen), Ok(roots), Ok(identity), Ok(server_name), true) =
             (chosen, roots, identity, server_name, errors.is_empty())
         else {
             return Err(errors);
         };
+        let has_certificate = identity.is_some();
         let config = config(chosen.provider, roots, identity, settings.no_server_name_check)
             .map_err(|error| vec![format!("--tls-cert: {error}")])?;
-        Ok(Self { config: Arc::new(config), server_name, warning: chosen.warning })
+        Ok(Self { config: Arc::new(config), server_name, has_certificate, warning: chosen.warning })
     }
 
     /// What the user should know of the choice of cryptography.
@@ -103,9 +102,19 @@ impl Tls {
             None => ServerName::try_from(address.host.clone())
                 .map_err(|_| Trouble::Final(format!("{} is no name that a certificate can be for", address.host)))?,
         };
-        let text = name.to_str().into_owned();
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        connector.connect(name, stream).await.map_err(|error| Trouble::of(error, &text))
+        connector.connect(name, stream).await.map_err(|error| self.trouble(error, address))
+    }
+
+    /// What is behind an error of a TLS stream to `address`.
+    pub(super) fn trouble(&self, error: io::Error, address: &HostPort) -> Trouble {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(inner) => {
+                let name = self.server_name.as_ref().map_or(address.host.as_str().into(), ServerName::to_str);
+                Trouble::Final(words::in_words(inner, &name, self.has_certificate))
+            }
+            None => Trouble::Broken(error),
+        }
     }
 }
 
@@ -122,16 +131,6 @@ pub(super) enum Trouble {
     Final(String),
     /// The connection broke.
     Broken(io::Error),
-}
-
-impl Trouble {
-    /// What is behind an error of a TLS stream to `name`.
-    pub(super) fn of(error: io::Error, name: &str) -> Self {
-        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(inner) => Self::Final(words::in_words(inner, name)),
-            None => Self::Broken(error),
-        }
-    }
 }
 
 struct Identity {

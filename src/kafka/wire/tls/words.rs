@@ -5,11 +5,11 @@ use std::fmt::Write;
 use chrono::DateTime;
 use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error, InvalidMessage, pki_types::UnixTime};
 
-/// Why there is no TLS with a broker that was asked for `name`.
-pub(super) fn in_words(error: &Error, name: &str) -> String {
+/// Why there is no TLS with a broker that was asked for `name`, by somebody with or without a certificate.
+pub(super) fn in_words(error: &Error, name: &str, has_certificate: bool) -> String {
     match error {
         Error::InvalidCertificate(error) => certificate(error, name),
-        Error::AlertReceived(alert) => alerted(*alert),
+        Error::AlertReceived(alert) => alerted(*alert, has_certificate),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "what listens there does not speak TLS (say --security plaintext, or name its TLS port)".to_owned()
         }
@@ -56,8 +56,8 @@ fn wrong_name(name: &str, presented: &[String]) -> String {
         names => {
             for (i, name) in names.iter().enumerate() {
                 let separator = if i > 0 { ", " } else { "" };
-                // rustls shows them as `DnsName("kafka")`.
-                let name = name.split('"').nth(1).unwrap_or(name);
+                // rustls shows them as `DnsName("kafka")` and `IpAddress(10.0.0.7)`.
+                let name = name.split_once('(').map_or(name.as_str(), |(_, name)| name.trim_matches(['"', ')']));
                 _ = write!(text, "{separator}{name}");
             }
         }
@@ -67,17 +67,16 @@ fn wrong_name(name: &str, presented: &[String]) -> String {
 }
 
 /// An alert is the broker's view of us.
-fn alerted(alert: Alert) -> String {
+fn alerted(alert: Alert, has_certificate: bool) -> String {
     let advice = match alert {
-        Alert::CertificateRequired | Alert::NoCertificate => {
+        Alert::CertificateRequired | Alert::NoCertificate | Alert::BadCertificate if !has_certificate => {
             "it wants a client certificate: give one with --tls-cert and --tls-key"
         }
         Alert::HandshakeFailure => {
-            "it wants a client certificate (--tls-cert, --tls-key), or has no cipher or version in common with us"
+            "it has no cipher in common with us, or wants another client certificate (--tls-cert, --tls-key)"
         }
-        Alert::BadCertificate | Alert::UnsupportedCertificate | Alert::CertificateUnknown => {
-            "it does not take our client certificate, or wants one: is the one of --tls-cert issued by an authority that it \
-             trusts?"
+        Alert::BadCertificate | Alert::UnsupportedCertificate | Alert::CertificateUnknown if has_certificate => {
+            "it does not take our client certificate: is that of --tls-cert issued by an authority that it trusts?"
         }
         Alert::UnknownCA => "it does not know the authority that issued our client certificate (--tls-cert)",
         Alert::CertificateExpired => "our client certificate (--tls-cert) has expired",
@@ -104,7 +103,7 @@ mod tests {
 
     #[track_caller]
     fn check(error: Error, expected: &str) {
-        let text = in_words(&error, "kafka.example");
+        let text = in_words(&error, "kafka.example", false);
         assert!(text.contains(expected), "{text}");
     }
 
@@ -117,7 +116,7 @@ mod tests {
         let expected = rustls::pki_types::ServerName::try_from("kafka.example").unwrap();
         let presented = vec!["DnsName(\"other\")".to_owned(), "IpAddress(10.0.0.1)".to_owned()];
         let name = Certificate::NotValidForNameContext { expected, presented };
-        check(name.into(), "not for kafka.example, but for other, IpAddress(10.0.0.1): say its name");
+        check(name.into(), "not for kafka.example, but for other, 10.0.0.1: say its name");
         check(Error::AlertReceived(Alert::CertificateRequired), "--tls-cert and --tls-key");
         check(Error::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS");
     }

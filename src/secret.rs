@@ -121,7 +121,6 @@ mod tests {
 
     #[test]
     fn the_line_break_at_the_end_of_a_file_is_not_part_of_a_password() {
-        let line = |bytes: &[u8]| file(bytes).1.read_line().map(|secret| secret.expose().to_owned());
         let read = |bytes: &[u8]| {
             let (folder, source) = file(bytes);
             let line = source.read_line().map(|secret| secret.expose().to_owned());
@@ -133,7 +132,9 @@ mod tests {
         assert_eq!(read(b"p").unwrap(), "p");
         assert!(read(b"\n").unwrap_err().ends_with("is empty"));
         assert!(read(b"a\nb\n").unwrap_err().ends_with("more than one line"));
-        assert!(line(b"gone").unwrap_err().contains("No such file"));
+        assert!(
+            Source::File("/nowhere/secret".into()).read_line().unwrap_err().contains("/nowhere/secret: No such file")
+        );
     }
 
     #[test]

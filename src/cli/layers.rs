@@ -155,6 +155,41 @@ pub(crate) fn environment_name(flag: &str) -> String {
 }
 
 fn read(path: &Path) -> Result<HashMap<String, String>, String> {
-    let wrong = |error: dotenvy::Error| format!("--env-file {}: {error}", path.display());
-    dotenvy::from_path_iter(path).map_err(wrong)?.map(|line| line.map_err(wrong)).collect()
+    let mut last = None;
+    let mut read = HashMap::new();
+    for pair in dotenvy::from_path_iter(path).map_err(|error| unread(path, &error, None))? {
+        let (name, value) = pair.map_err(|error| unread(path, &error, last.as_deref()))?;
+        last = Some(name.clone());
+        read.insert(name, value);
+    }
+    Ok(read)
+}
+
+/// Why a file cannot be read. dotenvy would show the value of the line that it cannot read, which may be a password.
+fn unread(path: &Path, error: &dotenvy::Error, last: Option<&str>) -> String {
+    let path = path.display();
+    match error {
+        dotenvy::Error::LineParse(..) => {
+            let place = last.map_or_else(|| "the first line".to_owned(), |name| format!("the line after {name}"));
+            format!("--env-file {path}: {place} is not NAME=VALUE; a value with blanks in it has to be in quotes")
+        }
+        error => format!("--env-file {path}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_in_a_file_shows_no_value() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trial.env");
+        std::fs::write(&path, "KAFKA_SERVER=k\nLONGSHORE_SASL_PASSWORD=hunter2 and more\n").unwrap();
+        let error = Layers::load(Some(&path.display().to_string())).unwrap_err();
+        assert!(
+            error.contains("the line after KAFKA_SERVER is not NAME=VALUE") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
 }

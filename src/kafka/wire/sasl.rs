@@ -165,6 +165,11 @@ impl Exchange {
         if let (Mechanism::OAuthBearer, Some(said @ [_, ..])) = (self.mechanism, said) {
             return Err(format!("it does not take the token: {}", String::from_utf8_lossy(said).escape_debug()));
         }
+        // rsasl 2.3 panics at a part of SCRAM's messages that is shorter than its name.
+        let is_scram = matches!(self.mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha512);
+        if is_scram && said.is_some_and(|said| !has_attributes(said)) {
+            return Err(format!("what it says is not {}", self.mechanism));
+        }
         let mut out = Vec::new();
         let state = self.session.step(said, &mut out).map_err(|error| self.in_words(&error))?;
         self.finished = state.is_finished();
@@ -181,4 +186,9 @@ impl Exchange {
             error => format!("what it says is not {}: {error}", self.mechanism),
         }
     }
+}
+
+/// Whether a message is made of `x=...`, separated by commas.
+fn has_attributes(said: &[u8]) -> bool {
+    said.split(|byte| *byte == b',').all(|part| matches!(part, [name, b'=', ..] if name.is_ascii_alphabetic()))
 }

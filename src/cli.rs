@@ -2,9 +2,11 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+pub(crate) mod kafka_config;
 pub(crate) mod layers;
 pub(crate) mod logging;
 pub(crate) mod report;
+pub(crate) mod security;
 
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
@@ -115,7 +117,10 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
         startup_timeout: from
             .get(args.startup_timeout.as_ref(), "startup-timeout", duration)
             .unwrap_or(defaults.startup_timeout),
+
+        security: security::read(&mut from, &args.security),
     };
+    from.errors.extend_from_slice(layers.errors());
     from.get(args.task.as_ref(), "task", |task| match task {
         "sleep" => Ok(()),
         _ => Err("the task that there is, is sleep"),

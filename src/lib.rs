@@ -69,6 +69,7 @@ pub mod pool;
 pub mod record;
 mod room;
 pub mod scheduler;
+pub mod secret;
 pub mod sink;
 pub mod source;
 mod startup;

@@ -261,6 +261,8 @@ impl Builder {
         until_end(bool) => |s, until_end| s.until_end = until_end;
         /// How long to wait at the start for brokers and topic to be there.
         startup_timeout(std::time::Duration) => |s, timeout| s.startup_timeout = timeout;
+        /// How brokers are spoken to: TLS, SASL.
+        security(crate::config::SecuritySettings) => |s, security| s.security = security;
     }
 
     /// No answers are written.

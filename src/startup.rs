@@ -74,7 +74,11 @@ impl std::convert::From<StoreError> for Trouble {
 
 /// Gets everything ready, for as long as `--startup-timeout` allows.
 pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
-    let cluster = Cluster::new(config.brokers.clone(), CLIENT_ID, Deadlines::default());
+    let cluster =
+        Cluster::new(config.brokers.clone(), CLIENT_ID, Deadlines::default()).with_security(config.security.clone());
+    if let Some(warning) = config.security.warning() {
+        tracing::warn!("{warning}");
+    }
     let until = Instant::now() + config.startup_timeout;
     let mut backoff = Backoff::new();
     loop {

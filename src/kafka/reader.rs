@@ -1,7 +1,7 @@
 //! Reading partitions: by rskafka, by wire, or by rskafka for as long as it does it right.
 //!
 //! ```text
-//!                 plain TCP, few partitions, read_uncommitted?
+//!                 no TLS, no SASL, few partitions, read_uncommitted?
 //!                      │ yes                         │ no
 //!                      ▼                             ▼
 //!   auto:          rskafka ── cannot decode, ─────▶ wire
@@ -63,10 +63,11 @@ pub struct Readers {
 
 impl Readers {
     /// Readers by `wire`, or as `by` says. With `auto` they are by wire from the start where rskafka cannot do what is asked
-    /// for: leave out aborted records, or share connections among many partitions.
+    /// for: speak TLS or SASL, leave out aborted records, or share connections among many partitions.
     #[must_use]
     pub fn new(wire: WireReaders, by: ReadBy, partitions: usize) -> Self {
-        let by_wire = wire.isolation() == Isolation::ReadCommitted || partitions > MAX_BY_RSKAFKA;
+        let by_wire =
+            !wire.cluster().is_plain() || wire.isolation() == Isolation::ReadCommitted || partitions > MAX_BY_RSKAFKA;
         let by = if by == ReadBy::Auto && by_wire { ReadBy::Wire } else { by };
         Self { rskafka: DataPlane::new(wire.cluster().clone()), wire, by }
     }

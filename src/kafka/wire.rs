@@ -9,16 +9,19 @@
 //!        cluster.rs         whom to ask: any broker, a leader, a coordinator; again, when that may help
 //!            │
 //!       connection.rs       one request and its response, on one connection, in time
+//!        │        │
+//!  security.rs  authenticate.rs    on TCP or TLS (tls.rs), and with SASL (sasl.rs) where that is asked for
 //! ```
 //!
 //! One connection per broker, one request on it at a time. A connection on which a request failed, ran out of time or
 //! was abandoned half-way is closed, never used again: an answer can never be taken for another's. A name is looked up
 //! anew at each connect.
 //!
-//! Deliberately not in here yet: TLS and SASL. A broker's throttle times need no action: it delays
+//! Deliberately not in here: batches and what is in them. A broker's throttle times need no action: it delays
 //! its answers itself (KIP-219).
 
 mod address;
+mod authenticate;
 mod cluster;
 mod code;
 mod connection;
@@ -26,6 +29,9 @@ mod error;
 mod fetch;
 mod groups;
 mod produce;
+mod sasl;
+mod security;
+mod tls;
 mod topics;
 
 #[cfg(test)]
@@ -40,4 +46,7 @@ pub use error::WireError;
 pub(super) use fetch::{Fetched, Wanted};
 pub use groups::{GroupMember, GroupView};
 pub(super) use produce::Place;
+pub use sasl::{Mechanism, Sasl};
+pub use security::Security;
+pub use tls::{Tls, TlsProvider, TlsSettings};
 pub use topics::{At, PartitionView, TopicView};

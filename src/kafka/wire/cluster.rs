@@ -19,7 +19,7 @@ use kafka_protocol::{
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-use super::{ErrorCode, HostPort, RequestName, WireError, connection::Connection};
+use super::{ErrorCode, HostPort, RequestName, Security, WireError, connection::Connection};
 use crate::kafka::Deadlines;
 
 /// The pause after the first failed attempt, and the longest one. They double in between, less a random part.
@@ -38,6 +38,7 @@ struct Inner {
     bootstrap: Vec<HostPort>,
     client_id: StrBytes,
     deadlines: Deadlines,
+    security: Security,
     /// What was learnt. A plain mutex: it is never held across an await.
     known: Mutex<Known>,
 }
@@ -72,15 +73,28 @@ impl Cluster {
     pub fn new(bootstrap: Vec<HostPort>, client_id: &str, deadlines: Deadlines) -> Self {
         assert!(!bootstrap.is_empty(), "a cluster needs a bootstrap broker");
         let client_id = StrBytes::from_string(client_id.to_owned());
-        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, known: Mutex::default() }) }
+        let security = Security::default();
+        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known: Mutex::default() }) }
+    }
+
+    /// The same cluster, spoken to in this way, with connections of its own.
+    #[must_use]
+    pub fn with_security(&self, security: Security) -> Self {
+        let Inner { bootstrap, client_id, deadlines, .. } = &*self.inner;
+        let (bootstrap, client_id, deadlines) = (bootstrap.clone(), client_id.clone(), *deadlines);
+        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known: Mutex::default() }) }
     }
 
     /// The same cluster with connections of its own.
     #[must_use]
     pub fn apart(&self) -> Self {
-        let Inner { bootstrap, client_id, deadlines, .. } = &*self.inner;
-        let (bootstrap, client_id) = (bootstrap.clone(), client_id.clone());
-        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines: *deadlines, known: Mutex::default() }) }
+        self.with_security(self.inner.security.clone())
+    }
+
+    /// Whether it is spoken to over plain TCP: neither TLS nor SASL. Then rskafka can speak to it, too.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.inner.security.is_plain()
     }
 
     /// Takes over where each broker listens from one that has learnt it.
@@ -171,11 +185,12 @@ impl Cluster {
             || WireError::TimedOut { broker: address.to_string(), request, after: to_ms(started.elapsed()) };
 
         let mut slot = timeout_at(until, slot.lock()).await.map_err(|_| timed_out())?;
-        let mut connection = match slot.take() {
-            Some(connection) if connection.address == address && connection.is_open() => connection,
-            _ => {
+        let kept = slot.take().filter(|connection| connection.address == address);
+        let mut connection = match kept.and_then(Connection::if_open) {
+            Some(connection) => connection,
+            None => {
                 let until = until.min(started + self.inner.deadlines.connect);
-                Connection::open(&address, &self.inner.client_id, until).await?
+                Connection::open(&address, &self.inner.client_id, &self.inner.security, until).await?
             }
         };
         let response = timeout_at(until, connection.call(least, build)).await.unwrap_or_else(|_| Err(timed_out()))?;

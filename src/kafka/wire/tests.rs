@@ -1,5 +1,8 @@
 //! What a broker may do to us on one connection, and what must come of it.
 
+mod sasl;
+mod tls;
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},

@@ -46,6 +46,12 @@ impl Backoff {
         self.fail_at(Instant::now())
     }
 
+    /// The same of an attempt that began then, and may have taken its time to fail: that counts.
+    pub(crate) fn fail_since(&mut self, begun: Instant) -> (Duration, bool) {
+        self.failing_since.get_or_insert(begun);
+        self.fail()
+    }
+
     fn fail_at(&mut self, now: Instant) -> (Duration, bool) {
         let since = *self.failing_since.get_or_insert(now);
         let pause = if self.has_said_since(since) { SAY_EVERY } else { SAY_AGAIN };
@@ -75,6 +81,13 @@ mod tests {
         assert_eq!(waits.iter().filter(|(_, say)| *say).count(), 1);
         assert!(backoff.reset().is_some());
         assert!(backoff.reset().is_none(), "nothing to say of a success after a success");
+    }
+
+    #[test]
+    fn what_takes_long_to_fail_is_told_at_once() {
+        let begun = Instant::now().checked_sub(QUIET).expect("the clock is further on than that");
+        assert!(Backoff::new().fail_since(begun).1);
+        assert!(!Backoff::new().fail_since(Instant::now()).1);
     }
 
     #[test]

@@ -5,7 +5,12 @@
 //! Each commit carries the leader epochs of that look (KIP-320). A topic that is missing is looked for once more: a broker
 //! that has just started may not know it yet.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 
@@ -61,6 +66,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new();
         while let Some(commits) = self.requests.recv().await {
+            let begun = Instant::now();
             let attempt = tokio::time::timeout(COMMIT_DEADLINE, self.commit(commits)).await;
             let outcome = match attempt.unwrap_or_else(|_| Err(Trouble::Passing("no answer in time".to_owned()))) {
                 Ok(()) => {
@@ -70,7 +76,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
                     Outcome::Acknowledged
                 }
                 Err(Trouble::Passing(error)) => {
-                    let (_, say) = backoff.fail();
+                    let (_, say) = backoff.fail_since(begun);
                     if say {
                         tracing::warn!(topic = &*self.topic, error, "commit not acknowledged, trying again");
                     }

@@ -96,7 +96,9 @@ impl Engine {
                 // There is room for one, and one is under way at most. A committer that is gone is an event.
                 let _ = self.commits.try_send(commits);
             }
-            if let Some(summary) = self.scheduler.poll_end(now) {
+            if let Some(mut summary) = self.scheduler.poll_end(now) {
+                summary.unwritten =
+                    [&self.replies, &self.dead_letters].into_iter().flatten().flat_map(Sink::unwritten).collect();
                 self.progress.send_replace(self.scheduler.counters().clone());
                 return summary;
             }

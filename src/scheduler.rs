@@ -35,6 +35,7 @@ pub use self::parts::{
     Assignment, DRAIN_COMMIT_INTERVAL, Freed, IDLE_COMMIT, LAST_COMMIT, Load, MAX_LOAD, Rules, Ticket, Write, Written,
 };
 use self::{
+    counters::Left,
     parts::{Defect, LOAD_TIME, Partition, SHORT_TASK},
     phase::Phase,
 };
@@ -407,10 +408,15 @@ impl Scheduler {
     /// What has been done, as told at the end.
     #[must_use]
     pub fn summary(&mut self, now: Instant) -> Summary {
-        let committed = self.partitions.values().filter_map(|p| Some((p.source.partition, p.committed?))).collect();
-        let uncommitted = self.is_uncommitted();
-        let in_flight = self.partitions.values().map(|p| p.tracker.begun()).sum::<usize>();
-        self.counters.summary(now, committed, in_flight, uncommitted, self.error.take())
+        let dirty = self.partitions.values().filter(|p| p.is_dirty());
+        let left = Left {
+            committed: self.partitions.values().filter_map(|p| Some((p.source.partition, p.committed?))).collect(),
+            uncommitted: dirty.map(|p| (p.source.partition, p.tracker.committable())).collect(),
+            in_flight: self.partitions.values().map(|p| p.tracker.begun()).sum(),
+            unanswered: self.writing,
+            last_commit_open: self.is_uncommitted(),
+        };
+        self.counters.summary(now, left, self.error.take())
     }
 
     /// Whether the run goes on.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use longshore::Summary;
+use longshore::{Summary, sink::Unwritten};
 
 use super::SummaryFormat;
 
@@ -37,8 +37,27 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }
+    if summary.unanswered > 0 {
+        writeln!(
+            out,
+            "unanswered {} of them: their tasks have ended, their answers are not written",
+            summary.unanswered
+        )?;
+    }
+    for Unwritten { topic, partition, waited_ms, reason, .. } in &summary.unwritten {
+        let waited = f64::from(u32::try_from(*waited_ms).unwrap_or(u32::MAX));
+        writeln!(out, "           {topic}-{partition} could not be written to for {}: {reason}", seconds(waited))?;
+    }
+    if !summary.uncommitted.is_empty() {
+        let uncommitted: Vec<_> =
+            summary.uncommitted.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+        writeln!(out, "beyond     {} is done, but no commit says so: it runs again", uncommitted.join(" "))?;
+    }
     if summary.forced {
-        writeln!(out, "forced     the end did not wait for every task, or the last commit was not acknowledged")?;
+        writeln!(
+            out,
+            "forced     the end did not wait for every task and answer, or the last commit was not acknowledged"
+        )?;
     }
     Ok(())
 }

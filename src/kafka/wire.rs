@@ -1,7 +1,7 @@
 //! Longshore's own thin client, on `kafka-protocol`: all that rskafka cannot do, or does wrong.
 //!
-//! Every message of the protocol comes from that crate. Longshore adds framing, version negotiation, deadlines, leader
-//! and coordinator look-up, and retries:
+//! Every message of the protocol comes from that crate, but for the response to a Fetch (`fetched.rs` says why). Longshore
+//! adds framing, version negotiation, deadlines, leader and coordinator look-up, and retries:
 //!
 //! ```text
 //!  topics.rs  groups.rs     what to ask, and what an answer means
@@ -27,6 +27,7 @@ mod code;
 mod connection;
 mod error;
 mod fetch;
+mod fetched;
 mod groups;
 mod produce;
 mod sasl;
@@ -43,7 +44,8 @@ pub use address::{AddressError, HostPort};
 pub use cluster::Cluster;
 pub use code::{ErrorCode, RequestName};
 pub use error::WireError;
-pub(super) use fetch::{Fetched, Wanted};
+pub(super) use fetch::Wanted;
+pub(super) use fetched::Fetched;
 pub use groups::{GroupMember, GroupView};
 pub(super) use produce::Place;
 pub use sasl::{Mechanism, Sasl};

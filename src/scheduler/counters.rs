@@ -11,6 +11,7 @@ use crate::{
     error::{RunError, exit},
     fate::{Ending, Kind},
     record::Offset,
+    sink::Unwritten,
 };
 
 /// Counts of messages since the start. A message counts under `succeeded`, `failed` or `malformed` once its task has
@@ -79,14 +80,10 @@ impl Counters {
         }
     }
 
-    pub(super) fn summary(
-        &self,
-        now: Instant,
-        committed: BTreeMap<i32, Offset>,
-        in_flight: usize,
-        uncommitted: bool,
-        error: Option<RunError>,
-    ) -> Summary {
+    pub(super) fn summary(&self, now: Instant, left: Left, error: Option<RunError>) -> Summary {
+        let Left { committed, uncommitted, in_flight, unanswered, last_commit_open } = left;
+        let by_partition =
+            |offsets: BTreeMap<i32, Offset>| offsets.into_iter().map(|(p, offset)| (p, offset.0)).collect();
         let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
         Summary {
             received: self.received,
@@ -99,14 +96,27 @@ impl Counters {
             dropped: self.dropped,
             failed_commits: self.failed_commits,
             in_flight_at_exit: in_flight as u64,
-            committed: committed.into_iter().map(|(partition, offset)| (partition, offset.0)).collect(),
+            unanswered: unanswered as u64,
+            unwritten: Vec::new(),
+            committed: by_partition(committed),
+            uncommitted: by_partition(uncommitted),
             first_task_ms: self.first_task.map(|at| since(self.start, at)),
             work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
             elapsed_ms: since(self.start, now),
-            forced: self.forced || uncommitted,
+            forced: self.forced || last_commit_open,
             error,
         }
     }
+}
+
+/// How things stand at the end.
+pub(super) struct Left {
+    pub(super) committed: BTreeMap<i32, Offset>,
+    /// How far a commit could reach, where none was acknowledged that does.
+    pub(super) uncommitted: BTreeMap<i32, Offset>,
+    pub(super) in_flight: usize,
+    pub(super) unanswered: usize,
+    pub(super) last_commit_open: bool,
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -137,8 +147,17 @@ pub struct Summary {
     pub failed_commits: u64,
     /// Messages whose task had begun and that were not finished at the end. They run again.
     pub in_flight_at_exit: u64,
+    /// Those of them whose task has ended, and whose answer or dead letter was not acknowledged.
+    pub unanswered: u64,
+    /// What was in the way of those, if it is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unwritten: Vec<Unwritten>,
     /// The last acknowledged commit, by partition.
     pub committed: BTreeMap<i32, i64>,
+    /// Where a commit would have reached further, and was not acknowledged: how far, by partition. What lies between
+    /// runs again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub uncommitted: BTreeMap<i32, i64>,
     /// From the start to the first task, in milliseconds.
     pub first_task_ms: Option<f64>,
     /// From the first task's start to the last answer (or to the end of the last task, where none is wanted), in
@@ -146,7 +165,7 @@ pub struct Summary {
     pub work_ms: Option<f64>,
     /// From the start to the end, in milliseconds.
     pub elapsed_ms: f64,
-    /// The grace time was over before all tasks were, or the last commit was not acknowledged.
+    /// The grace time was over before all tasks and answers were, or the last commit was not acknowledged.
     pub forced: bool,
     /// Why the run ended, if not by wish.
     #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]

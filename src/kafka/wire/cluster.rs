@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse},
-    protocol::{Request, StrBytes},
+    protocol::{Decodable, Request, StrBytes},
 };
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
@@ -171,6 +172,18 @@ impl Cluster {
         least: i16,
         build: impl FnOnce(i16) -> R,
     ) -> Result<Answer<R::Response>, WireError> {
+        let answer = self.ask_raw(peer, until, least, build).await?;
+        answer.read(|version, mut body| R::Response::decode(&mut body, version))
+    }
+
+    /// Asks `peer` once, for an answer that is still to be read.
+    pub(super) async fn ask_raw<R: Request>(
+        &self,
+        peer: Peer,
+        until: Instant,
+        least: i16,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<Answer<(i16, Bytes)>, WireError> {
         let (address, slot) = {
             let mut known = self.known();
             let Some(address) = self.address(&known, peer) else {
@@ -193,7 +206,8 @@ impl Cluster {
                 Connection::open(&address, &self.inner.client_id, &self.inner.security, until).await?
             }
         };
-        let response = timeout_at(until, connection.call(least, build)).await.unwrap_or_else(|_| Err(timed_out()))?;
+        let response =
+            timeout_at(until, connection.call_raw(least, build)).await.unwrap_or_else(|_| Err(timed_out()))?;
         *slot = Some(connection);
         Ok(Answer { broker: address.to_string(), request, response })
     }
@@ -293,6 +307,20 @@ pub(super) struct Answer<T> {
     pub(super) broker: String,
     pub(super) request: RequestName,
     pub(super) response: T,
+}
+
+impl Answer<(i16, Bytes)> {
+    /// Makes of it what it says.
+    pub(super) fn read<T, E: ToString>(
+        self,
+        read: impl FnOnce(i16, Bytes) -> Result<T, E>,
+    ) -> Result<Answer<T>, WireError> {
+        let Self { broker, request, response: (version, body) } = self;
+        match read(version, body) {
+            Ok(response) => Ok(Answer { broker, request, response }),
+            Err(reason) => Err(WireError::Garbled { broker, request, reason: reason.to_string() }),
+        }
+    }
 }
 
 impl<T> Answer<T> {

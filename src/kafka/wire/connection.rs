@@ -117,17 +117,28 @@ impl Connection {
         (in_time && self.stream.is_quiet()).then_some(self)
     }
 
-    /// Sends what `build` makes for the version agreed on, and waits for the response. No version below `least` will do.
+    /// Sends what `build` makes for the version agreed on, and waits for the response: its body, and in which version
+    /// it is. No version below `least` will do.
+    pub(super) async fn call_raw<R: Request>(
+        &mut self,
+        least: i16,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<(i16, Bytes), WireError> {
+        let version = self.version::<R>(least)?;
+        let outcome = self.exchange(version, &build(version)).await;
+        let body = if self.welcome { outcome? } else { outcome.map_err(unwelcome)? };
+        self.welcome = true;
+        Ok((version, self.without_header::<R>(version, body)?))
+    }
+
+    /// As [`call_raw`](Self::call_raw), and reads the response.
     pub(super) async fn call<R: Request>(
         &mut self,
         least: i16,
         build: impl FnOnce(i16) -> R,
     ) -> Result<R::Response, WireError> {
-        let version = self.version::<R>(least)?;
-        let outcome = self.exchange(version, &build(version)).await;
-        let body = if self.welcome { outcome? } else { outcome.map_err(unwelcome)? };
-        self.welcome = true;
-        self.decode::<R>(version, body)
+        let (version, mut body) = self.call_raw(least, build).await?;
+        R::Response::decode(&mut body, version).map_err(|error| self.garbled::<R>(error))
     }
 
     /// The highest version of `R` that both sides know.
@@ -209,10 +220,14 @@ impl Connection {
         Ok(response)
     }
 
-    fn decode<R: Request>(&self, version: i16, mut body: Bytes) -> Result<R::Response, WireError> {
-        ResponseHeader::decode(&mut body, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut body, version))
-            .map_err(|error| self.garbled::<R>(error))
+    fn without_header<R: Request>(&self, version: i16, mut body: Bytes) -> Result<Bytes, WireError> {
+        let header = ResponseHeader::decode(&mut body, R::Response::header_version(version));
+        header.map(|_| body).map_err(|error| self.garbled::<R>(error))
+    }
+
+    fn decode<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response, WireError> {
+        let mut body = self.without_header::<R>(version, body)?;
+        R::Response::decode(&mut body, version).map_err(|error| self.garbled::<R>(error))
     }
 
     /// TLS has reasons of its own to end a connection, a client certificate that the broker does not take among them.

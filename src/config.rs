@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 use crate::{
     fate::{OnFailure, Policy},
     kafka::wire::{AddressError, HostPort},
+    loss::OnDataLoss,
     task::Format,
 };
 
@@ -79,6 +80,7 @@ pub struct Settings {
     pub grace: Duration,
     pub until_end: bool,
     pub startup_timeout: Duration,
+    pub on_data_loss: OnDataLoss,
 }
 
 impl Default for Settings {
@@ -101,6 +103,7 @@ impl Default for Settings {
             grace: Duration::from_secs(25),
             until_end: false,
             startup_timeout: Duration::from_secs(60),
+            on_data_loss: OnDataLoss::default(),
         }
     }
 }
@@ -126,6 +129,7 @@ pub struct Config {
     pub(crate) grace: Duration,
     pub(crate) until_end: bool,
     pub(crate) startup_timeout: Duration,
+    pub(crate) on_data_loss: OnDataLoss,
 }
 
 /// All that is wrong with a configuration.
@@ -233,6 +237,7 @@ impl Settings {
             grace: self.grace,
             until_end: self.until_end,
             startup_timeout: self.startup_timeout,
+            on_data_loss: self.on_data_loss,
         })
     }
 }

@@ -10,14 +10,21 @@
 //!
 //! Deliberately not here: what becomes of records, and how a fetch is done ([`PartitionReader`]).
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 
 use crate::{
     backoff::Backoff,
     error::RunError,
-    record::{AssignmentId, Offset, Record, TopicPartition},
+    record::{AssignmentId, LeaderEpoch, Offset, Record, TopicPartition},
     room::Room,
 };
 
@@ -34,7 +41,7 @@ const MAX_FETCH: usize = 1 << 20;
 const MAX_CHUNK: usize = 512;
 
 /// What one fetch brought.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
     /// Records in the order of their offsets, none below the offset that was asked for. May be empty.
     pub records: Vec<Record>,
@@ -42,6 +49,8 @@ pub struct Batch {
     pub next: Offset,
     /// The partition's high watermark: the end of what may be read.
     pub high_watermark: Offset,
+    /// The leader epoch of the last batch, where the reader knows it.
+    pub leader_epoch: LeaderEpoch,
 }
 
 /// Why a fetch brought nothing.
@@ -95,9 +104,14 @@ pub trait PartitionReader: Send + 'static {
 /// What a fetch loop tells the engine.
 #[derive(Debug)]
 pub(crate) enum SourceEvent {
-    /// Records, in order, and that nothing else lies below `next`.
-    Fetched { assignment: AssignmentId, records: Vec<Record>, next: Offset },
-    /// The place where to go on is not in the log. The loop has ended.
+    /// Records, in order, and that nothing else lies below `next`; the leader epoch of the last of them, if the reader tells,
+    /// and the end of the log.
+    Fetched { assignment: AssignmentId, records: Vec<Record>, next: Offset, epoch: LeaderEpoch, latest: Offset },
+    /// The place where to go on is not in the log. The loop has ended, and is to be begun anew.
+    OutOfRange(AssignmentId),
+    /// Nothing has been heard of the topic for a while but its absence. The loop goes on trying.
+    Missing,
+    /// What lies there is not read. The loop has ended, and so does the run.
     Gone(RunError),
 }
 
@@ -110,23 +124,32 @@ pub(crate) struct Limits {
     pub(crate) bytes: Room,
     max_records: usize,
     max_bytes: usize,
+    /// How many share them.
+    partitions: AtomicUsize,
 }
 
 impl Limits {
     pub(crate) fn new(max_records: usize, max_bytes: usize) -> Self {
-        Self { records: Room::new(max_records), bytes: Room::new(max_bytes), max_records, max_bytes }
+        let (records, bytes, partitions) = (Room::new(max_records), Room::new(max_bytes), AtomicUsize::new(1));
+        Self { records, bytes, max_records, max_bytes, partitions }
     }
 
-    /// The records that one of `partitions` may hold, so that none that is held up takes all the room there is; but never
-    /// so few that one that is alone in having messages leaves workers idle.
-    pub(crate) fn partition_room(&self, partitions: usize, workers: usize) -> Room {
-        Room::new((self.max_records / partitions.max(1)).max(workers * 2).min(self.max_records))
+    /// Says how many partitions share the limits.
+    pub(crate) fn share(&self, partitions: usize) {
+        self.partitions.store(partitions.max(1), Ordering::Relaxed);
+    }
+
+    /// The records that one partition may hold, so that none that is held up takes all the room there is; but never so few
+    /// that one that is alone in having messages leaves workers idle.
+    pub(crate) fn partition_room(&self, workers: usize) -> Room {
+        let partitions = self.partitions.load(Ordering::Relaxed);
+        Room::new((self.max_records / partitions).max(workers * 2).min(self.max_records))
     }
 
     /// What one fetch asks for: all partitions together wait with half of the bytes at most, so that none is kept from
     /// waiting.
-    fn fetch_bytes(&self, partitions: usize) -> usize {
-        (self.max_bytes / (2 * partitions.max(1))).clamp(1, MAX_FETCH)
+    fn fetch_bytes(&self) -> usize {
+        (self.max_bytes / (2 * self.partitions.load(Ordering::Relaxed))).clamp(1, MAX_FETCH)
     }
 }
 
@@ -139,8 +162,8 @@ pub(crate) struct FetchLoop<R> {
     /// The records that this partition may hold.
     pub(crate) room: Arc<Room>,
     pub(crate) events: mpsc::Sender<SourceEvent>,
-    /// How many partitions share the limits.
-    pub(crate) partitions: usize,
+    /// Set where this life of the partition is over, and what is fetched of it is of no use.
+    pub(crate) over: Arc<AtomicBool>,
     /// With `--until-end`: where reading ends.
     pub(crate) end: Option<Offset>,
 }
@@ -150,8 +173,8 @@ impl<R: PartitionReader> FetchLoop<R> {
     pub(crate) async fn run(mut self, from: Offset) {
         let mut next = from;
         let mut trouble = Trouble { backoff: Backoff::new(), stalls: 0 };
-        let fetch_bytes = self.limits.fetch_bytes(self.partitions);
-        while !self.events.is_closed() && self.end.is_none_or(|end| next < end) {
+        while !self.is_over() && self.end.is_none_or(|end| next < end) {
+            let fetch_bytes = self.limits.fetch_bytes();
             self.limits.bytes.take(fetch_bytes).await;
             let fetched = self.reader.fetch(next, fetch_bytes, MAX_WAIT).await;
             let held = fetched.as_ref().map_or(0, |batch| batch.records.iter().map(Record::size).sum());
@@ -171,7 +194,9 @@ impl<R: PartitionReader> FetchLoop<R> {
                 Err(ReadError::OutOfRange { requested, earliest, latest })
                     if requested < earliest || requested > latest =>
                 {
-                    Some(out_of_range(Arc::clone(&self.source), requested, earliest, latest))
+                    tracing::debug!(partition = %self.source, %requested, %earliest, %latest, "out of range");
+                    let _ = self.events.send(SourceEvent::OutOfRange(self.assignment)).await;
+                    return;
                 }
                 Err(error) => trouble.failed(&self, next, error).await,
             };
@@ -183,9 +208,13 @@ impl<R: PartitionReader> FetchLoop<R> {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.events.is_closed() || self.over.load(Ordering::Relaxed)
+    }
+
     /// Gives the engine what was read, chunk by chunk, as there is room.
     async fn hand_over(&self, batch: Batch, before: Offset) -> Result<(), mpsc::error::SendError<SourceEvent>> {
-        let Batch { records, next, .. } = batch;
+        let Batch { records, next, high_watermark: latest, leader_epoch: epoch } = batch;
         let assignment = self.assignment;
         let mut records = records.into_iter();
         let mut told = before;
@@ -198,10 +227,10 @@ impl<R: PartitionReader> FetchLoop<R> {
             }
             let chunk: Vec<_> = records.by_ref().take(taken).collect();
             told = chunk.last().map_or(told, |last| last.offset.next());
-            self.events.send(SourceEvent::Fetched { assignment, records: chunk, next: told }).await?;
+            self.events.send(SourceEvent::Fetched { assignment, records: chunk, next: told, epoch, latest }).await?;
         }
         if next > told {
-            self.events.send(SourceEvent::Fetched { assignment, records: Vec::new(), next }).await?;
+            self.events.send(SourceEvent::Fetched { assignment, records: Vec::new(), next, epoch, latest }).await?;
         }
         Ok(())
     }
@@ -232,7 +261,8 @@ impl Trouble {
             return Some(unreadable(&of.source, at, error.to_string()));
         }
         if matches!(error, ReadError::Missing { .. }) && self.backoff.failing_for() > MISSING_FOR {
-            return Some(RunError::TopicGone { topic: Arc::clone(&of.source.topic) });
+            // An engine that is gone needs no news.
+            let _ = of.events.send(SourceEvent::Missing).await;
         }
         tokio::time::sleep(wait).await;
         None
@@ -262,18 +292,4 @@ impl Trouble {
 
 fn unreadable(source: &Arc<TopicPartition>, at: Offset, reason: String) -> RunError {
     RunError::Unreadable { source_partition: Arc::clone(source), at, reason }
-}
-
-/// Says what is wrong with a place to go on that the log does not hold.
-pub(crate) fn out_of_range(
-    source_partition: Arc<TopicPartition>,
-    wanted: Offset,
-    earliest: Offset,
-    latest: Offset,
-) -> RunError {
-    if wanted < earliest {
-        RunError::DataGone { source_partition, from: wanted, to: earliest + -1, earliest }
-    } else {
-        RunError::Truncated { source_partition, wanted, latest }
-    }
 }

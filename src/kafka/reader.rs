@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     page::Page,
-    record::{Header, Offset, Record, TopicPartition},
+    record::{Header, LeaderEpoch, Offset, Record, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
 
@@ -160,7 +160,8 @@ fn batch(source: &Arc<TopicPartition>, from: Offset, records: Vec<RecordAndOffse
         })
         .collect();
     let next = records.last().map_or(from, |record| record.offset.next());
-    Batch { records, next, high_watermark }
+    // rskafka fetches by version 4, which has no leader epochs, and does not show those of the batches.
+    Batch { records, next, high_watermark, leader_epoch: LeaderEpoch::UNKNOWN }
 }
 
 #[cfg(test)]

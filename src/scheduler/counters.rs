@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     error::{RunError, exit},
     fate::{Ending, Kind},
+    loss::DataLoss,
     record::Offset,
 };
 
@@ -33,6 +34,8 @@ pub struct Counters {
     pub dead_lettered: u64,
     /// Failed messages that were dropped because the user asked for that.
     pub dropped: u64,
+    /// Tasks of a life of a partition that was over before they were: not answered, not committed.
+    pub past_life: u64,
     /// Commits that were not acknowledged.
     pub failed_commits: u64,
     /// The grace time was over before all tasks were.
@@ -53,6 +56,7 @@ impl Counters {
             failure_replies: 0,
             dead_lettered: 0,
             dropped: 0,
+            past_life: 0,
             failed_commits: 0,
             forced: false,
             start,
@@ -83,6 +87,7 @@ impl Counters {
         committed: BTreeMap<i32, Offset>,
         in_flight: usize,
         uncommitted: bool,
+        data_loss: Vec<DataLoss>,
         error: Option<RunError>,
     ) -> Summary {
         let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
@@ -95,6 +100,7 @@ impl Counters {
             failure_replies: self.failure_replies,
             dead_lettered: self.dead_lettered,
             dropped: self.dropped,
+            past_life: self.past_life,
             failed_commits: self.failed_commits,
             in_flight_at_exit: in_flight as u64,
             committed: committed.into_iter().map(|(partition, offset)| (partition, offset.0)).collect(),
@@ -102,6 +108,7 @@ impl Counters {
             work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
             elapsed_ms: since(self.start, now),
             forced: self.forced || uncommitted,
+            data_loss,
             error,
         }
     }
@@ -131,6 +138,9 @@ pub struct Summary {
     pub dead_lettered: u64,
     /// Failed or malformed messages that were dropped because `--on-failure drop` says so.
     pub dropped: u64,
+    /// Tasks that began in a life of a partition that was over before they were (the topic was made anew, the log cut off):
+    /// nothing was written or committed of them.
+    pub past_life: u64,
     /// Commits that were not acknowledged, and were tried again.
     pub failed_commits: u64,
     /// Messages whose task had begun and that were not finished at the end. They run again.
@@ -146,6 +156,8 @@ pub struct Summary {
     pub elapsed_ms: f64,
     /// The grace time was over before all tasks were, or the last commit was not acknowledged.
     pub forced: bool,
+    /// The data that is gone, and where the run went on; of more than 1,000 of them the first.
+    pub data_loss: Vec<DataLoss>,
     /// Why the run ended, if not by wish.
     #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,

@@ -11,9 +11,10 @@
 //!                                      another id: another topic
 //! ```
 //!
-//! A reader that tells the leader epoch of what it read leaves no doubt: the question is then where *that* epoch ended.
-//! One that does not (rskafka: Fetch v4) leaves the middle case open, and what lies there is read anew and not committed
-//! before; so is what was being fetched when the epoch changed.
+//! A reader that tells the leader epoch of what it read leaves less doubt: what was written under e was cut off or not, and
+//! what was written under f comes from the leader of now. One that does not (rskafka: Fetch v4) leaves the middle case
+//! open, and what lies there is read anew and not committed before. What was being fetched when the epoch changed may come
+//! from the leader of before, and is read anew in any case.
 //!
 //! What cannot be seen: a topic without an id (Kafka before 2.8) that was made anew with a longer log; a broker that
 //! answers for a moment with metadata of before.
@@ -48,6 +49,54 @@ pub struct Verified {
     pub epoch: LeaderEpoch,
 }
 
+/// What the reader told of the leader epochs of what it read since the epoch last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Whether it told all of them.
+    pub all: bool,
+    /// What lies below was written in the epoch that was verified, or before.
+    pub below: Offset,
+    /// What lies above was written later.
+    pub above: Above,
+}
+
+/// The leader epochs of what was written later than the epoch that was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Above {
+    /// Nothing was.
+    Nothing,
+    /// All of it was written in this one.
+    One(LeaderEpoch),
+    /// More than one.
+    Several,
+}
+
+impl Told {
+    /// Nothing was read as yet.
+    #[must_use]
+    pub fn nothing(start: Offset) -> Self {
+        Self { all: true, below: start, above: Above::Nothing }
+    }
+
+    /// Takes in one fetch, which reached up to `next`, and the leader epoch of its last batch. (A leader's log holds what
+    /// lies below a batch of its own, so the last is enough.)
+    pub fn take(&mut self, next: Offset, epoch: LeaderEpoch, verified: LeaderEpoch) {
+        self.above = match self.above {
+            _ if epoch == LeaderEpoch::UNKNOWN => {
+                self.all = false;
+                return;
+            }
+            Above::Nothing if epoch <= verified => {
+                self.below = next;
+                return;
+            }
+            Above::Nothing => Above::One(epoch),
+            Above::One(one) if one == epoch => return,
+            _ => Above::Several,
+        };
+    }
+}
+
 /// How far a partition was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
@@ -55,10 +104,10 @@ pub struct Read {
     pub life: AssignmentId,
     /// Reading goes on here.
     pub next: Offset,
-    /// The leader epoch of the last batch below, where the reader tells.
-    pub epoch: LeaderEpoch,
     /// What the last look showed.
     pub verified: Verified,
+    /// In which leader epochs it was written.
+    pub told: Told,
     /// A fetch was told that `next` is not in the log.
     pub out_of_range: bool,
 }
@@ -89,8 +138,9 @@ pub struct Bounds {
 pub enum Verdict {
     /// The log holds what was read.
     Holds(Verified),
-    /// The log holds what lies below this, and from there on it is to be read anew.
-    Reread(Verified),
+    /// The log holds what lies below this, and from there on it is to be read anew. Of what there was before, it holds
+    /// nothing at this offset and above.
+    Reread(Verified, Offset),
     /// What was read is not what the log holds; below this offset it is, if that is known.
     Truncated(Option<Offset>),
     /// Not to be decided now: the partition has no leader that answers.
@@ -100,12 +150,8 @@ pub enum Verdict {
 /// The epoch whose end has to be asked for, to know whether the log still holds what was read; `None` if nothing has to.
 #[must_use]
 pub fn question(read: &Read, now: LeaderEpoch) -> Option<LeaderEpoch> {
-    let told = read.epoch != LeaderEpoch::UNKNOWN;
-    let asked = if told { read.epoch } else { read.verified.epoch };
-    let changed = now != read.verified.epoch;
-    // A fetch from before the last change, handed over after it.
-    let late = told && read.epoch < now && read.next > read.verified.next;
-    (asked != LeaderEpoch::UNKNOWN && (changed || late || read.out_of_range)).then_some(asked)
+    let asked = read.verified.epoch;
+    (asked != LeaderEpoch::UNKNOWN && (now != asked || read.out_of_range)).then_some(asked)
 }
 
 /// What follows from a look, and from the answer to the [`question`] where there was one.
@@ -115,17 +161,20 @@ pub fn verdict(read: &Read, now: LeaderEpoch, asked: Option<LeaderEpoch>, answer
         return Verdict::Holds(Verified { next: read.next, epoch: now });
     }
     let Some(EpochEnd { current, end }) = answer else { return Verdict::Open };
-    let told = read.epoch != LeaderEpoch::UNKNOWN;
-    match end {
-        None => Verdict::Truncated(None),
-        Some(end) if end >= read.next => {
-            let verified = Verified { next: read.next, epoch: current };
-            // What is being fetched just now may still come from the leader of before.
-            if told || current == read.verified.epoch { Verdict::Holds(verified) } else { Verdict::Reread(verified) }
-        }
-        Some(end) if told || end < read.verified.next => Verdict::Truncated(Some(end)),
-        Some(end) => Verdict::Reread(Verified { next: end, epoch: current }),
+    let Some(end) = end else { return Verdict::Truncated(None) };
+    let Read { next, verified, told, .. } = read;
+    // What was read and then given up, at the end of a run, is nothing to us any more.
+    if end < verified.next.min(*next) || (told.all && end < told.below.min(*next)) {
+        return Verdict::Truncated(Some(end));
     }
+    let of_now = match told.above {
+        Above::Nothing => true,
+        Above::One(epoch) => epoch == current,
+        Above::Several => false,
+    };
+    let holds = end >= *next || (told.all && of_now);
+    let seen = Verified { next: if holds { *next } else { end }, epoch: current };
+    if holds && current == verified.epoch { Verdict::Holds(seen) } else { Verdict::Reread(seen, end) }
 }
 
 /// Whether the log that a commit was made for still holds what lies below it: as [`verdict`], for what a group has kept.
@@ -143,14 +192,23 @@ mod tests {
     use super::*;
 
     /// Read up to 100, of which 80 were seen at the last look, in epoch 3.
-    fn read(epoch: i32) -> Read {
+    fn read() -> Read {
         Read {
             life: AssignmentId(1),
             next: Offset(100),
-            epoch: LeaderEpoch(epoch),
             verified: Verified { next: Offset(80), epoch: LeaderEpoch(3) },
+            told: Told { all: false, ..Told::nothing(Offset(80)) },
             out_of_range: false,
         }
+    }
+
+    /// The same, by a reader that told of a fetch up to each of these offsets that its last batch was of this epoch.
+    fn told(fetches: &[(i64, i32)]) -> Read {
+        let mut read = Read { told: Told::nothing(Offset(80)), ..read() };
+        for (next, epoch) in fetches {
+            read.told.take(Offset(*next), LeaderEpoch(*epoch), LeaderEpoch(3));
+        }
+        read
     }
 
     #[track_caller]
@@ -166,49 +224,55 @@ mod tests {
         Verified { next: Offset(next), epoch: LeaderEpoch(epoch) }
     }
 
+    fn reread(next: i64, epoch: i32, end: i64) -> Verdict {
+        Verdict::Reread(verified(next, epoch), Offset(end))
+    }
+
     #[test]
     fn fetches_between_two_equal_looks_are_of_this_log() {
-        let read = read(-1);
-        assert_eq!(question(&read, LeaderEpoch(3)), None);
-        assert_eq!(verdict(&read, LeaderEpoch(3), None, None), Verdict::Holds(verified(100, 3)));
+        assert_eq!(question(&read(), LeaderEpoch(3)), None);
+        assert_eq!(verdict(&read(), LeaderEpoch(3), None, None), Verdict::Holds(verified(100, 3)));
     }
 
     #[test]
     fn an_epoch_that_ended_above_what_was_read_took_nothing() {
-        check(&read(-1), 4, Some(100), Verdict::Reread(verified(100, 4)));
-        check(&read(3), 4, Some(100), Verdict::Holds(verified(100, 4)));
+        check(&read(), 4, Some(100), reread(100, 4, 100));
+        check(&told(&[(100, 3)]), 4, Some(100), reread(100, 4, 100));
     }
 
     #[test]
     fn an_epoch_that_ended_below_what_was_seen_was_cut_off() {
-        check(&read(-1), 4, Some(79), Verdict::Truncated(Some(Offset(79))));
-        check(&read(3), 4, Some(99), Verdict::Truncated(Some(Offset(99))));
-        check(&read(-1), 4, None, Verdict::Truncated(None));
+        check(&read(), 4, Some(79), Verdict::Truncated(Some(Offset(79))));
+        check(&read(), 4, None, Verdict::Truncated(None));
+        check(&told(&[(100, 3)]), 4, Some(99), Verdict::Truncated(Some(Offset(99))));
+        // It was read on from the leader of now, in a log that had grown again.
+        check(&told(&[(90, 3), (100, 4)]), 4, Some(89), Verdict::Truncated(Some(Offset(89))));
     }
 
     #[test]
     fn what_may_be_of_either_epoch_is_read_again() {
-        check(&read(-1), 4, Some(80), Verdict::Reread(verified(80, 4)));
-        check(&read(-1), 4, Some(99), Verdict::Reread(verified(99, 4)));
+        check(&read(), 4, Some(80), reread(80, 4, 80));
+        check(&read(), 4, Some(99), reread(99, 4, 99));
+        // In between there was another leader, and whether its log lasted nobody knows.
+        check(&told(&[(90, 3), (100, 4)]), 5, Some(95), reread(95, 5, 95));
+        check(&told(&[(90, 4), (100, 5)]), 5, Some(85), reread(85, 5, 85));
     }
 
     #[test]
-    fn a_late_fetch_is_asked_for_although_the_look_before_saw_the_new_epoch() {
-        let late = Read { verified: verified(80, 4), ..read(3) };
-        check(&late, 4, Some(90), Verdict::Truncated(Some(Offset(90))));
-        check(&late, 4, Some(100), Verdict::Holds(verified(100, 4)));
+    fn what_is_told_to_come_from_the_leader_of_now_is_not() {
+        check(&told(&[(90, 3), (100, 4)]), 4, Some(90), reread(100, 4, 90));
     }
 
     #[test]
     fn without_a_leader_nothing_is_decided() {
-        let read = read(-1);
-        let asked = question(&read, LeaderEpoch(5));
-        assert_eq!(verdict(&read, LeaderEpoch(5), asked, None), Verdict::Open);
+        let asked = question(&read(), LeaderEpoch::UNKNOWN);
+        assert_eq!(asked, Some(LeaderEpoch(3)));
+        assert_eq!(verdict(&read(), LeaderEpoch::UNKNOWN, asked, None), Verdict::Open);
     }
 
     #[test]
     fn brokers_without_epochs_are_asked_nothing() {
-        let read = Read { verified: verified(80, -1), ..read(-1) };
+        let read = Read { verified: verified(80, -1), ..read() };
         assert_eq!(question(&read, LeaderEpoch::UNKNOWN), None);
         assert_eq!(question(&read, LeaderEpoch(2)), None);
     }

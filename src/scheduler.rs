@@ -182,6 +182,7 @@ impl Scheduler {
             self.strays.push_back((id, Freed { records: records.len(), bytes }));
             return;
         };
+        let any = !records.is_empty();
         for record in records {
             let beyond = life.end.is_some_and(|end| record.offset >= end);
             if beyond || !self.phase.is_running() {
@@ -194,8 +195,12 @@ impl Scheduler {
         }
         self.freed.push_back(id);
         if self.phase.is_running() {
+            let before = life.tracker.next();
             life.tracker.skip_to(life.end.map_or(next, |end| next.min(end)));
-            (life.epoch, life.latest) = (epoch, latest);
+            if life.tracker.next() > before || any {
+                life.told.take(next, epoch, life.verified.epoch);
+            }
+            life.latest = latest;
         }
         let number = life.source.partition;
         self.queue(id);
@@ -292,6 +297,8 @@ impl Scheduler {
         };
         match step {
             Some(step) => self.write(assignment, offset, size, step, now),
+            // It was finished when it was sent.
+            None if self.breaks(Defect::FinishUnacknowledged) => {}
             None => self.finish(assignment, offset, size, now),
         }
     }

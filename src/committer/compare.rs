@@ -25,6 +25,8 @@ enum Odd {
     Cut(Option<Offset>),
     /// The place where to read on is not in it, though by the leader epochs what was read is.
     Held,
+    /// From here on it is to be read anew, if it is not plain that it was cut off.
+    Reread(Verified, Offset),
     /// The place where to read on is not in it, and there are no leader epochs to go by.
     Unknown,
 }
@@ -50,7 +52,12 @@ impl Comparison {
                     compared.odd.insert(partition, if asked.is_some() { Odd::Held } else { Odd::Unknown });
                 }
                 Verdict::Holds(verified) => compared.findings.push(Finding::Holds { partition, life, verified }),
-                Verdict::Reread(verified) => compared.findings.push(Finding::Reread { partition, life, verified }),
+                Verdict::Reread(verified, held) if read.out_of_range => {
+                    compared.odd.insert(partition, Odd::Reread(verified, held));
+                }
+                Verdict::Reread(verified, held) => {
+                    compared.findings.push(Finding::Reread { partition, life, verified, held: Some(held) });
+                }
                 Verdict::Open => _ = compared.open.insert(partition),
             }
         }
@@ -79,14 +86,20 @@ fn out_of_range(partition: i32, read: &Read, odd: Odd, bounds: Bounds) -> Findin
     let (life, next) = (read.life, read.next);
     match odd {
         Odd::Cut(at) => Finding::Truncated { partition, life, at, bounds },
+        Odd::Reread(Verified { next: at, .. }, _) if next > bounds.latest => {
+            Finding::Truncated { partition, life, at: Some(at), bounds }
+        }
+        Odd::Reread(verified, held) if next >= bounds.earliest => {
+            Finding::Reread { partition, life, verified, held: Some(held) }
+        }
         _ if next < bounds.earliest => Finding::Deleted { partition, life, bounds },
         Odd::Unknown if next > bounds.latest => Finding::Truncated { partition, life, at: None, bounds },
         // A leader that has only just become one, or a log that has grown since.
-        _ => Finding::Reread { partition, life, verified: Verified { next, epoch: bounds.epoch } },
+        _ => Finding::Reread { partition, life, verified: Verified { next, epoch: bounds.epoch }, held: None },
     }
 }
 
-/// Whether a commit may be made along with these findings: whether all is as it was.
+/// Whether a commit may be made along with these findings: whether all that was read is as it was.
 pub(crate) fn allow_commit(findings: &[Finding]) -> bool {
-    findings.iter().all(|finding| matches!(finding, Finding::Holds { .. }))
+    findings.iter().all(|finding| matches!(finding, Finding::Holds { .. } | Finding::Added { .. }))
 }

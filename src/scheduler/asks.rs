@@ -55,10 +55,10 @@ impl Scheduler {
         let read = |(number, partition): (&i32, &Partition)| {
             let id = partition.current();
             let life = &self.lives[&id];
-            let Life { epoch, verified, out_of_range, .. } = *life;
-            life.until.is_none().then_some((
+            let Life { verified, told, out_of_range, .. } = *life;
+            (!life.is_done()).then_some((
                 *number,
-                Read { life: id, next: life.tracker.next(), epoch, verified, out_of_range },
+                Read { life: id, next: life.tracker.next(), verified, told, out_of_range },
             ))
         };
         self.partitions.iter().filter_map(read).collect()

@@ -17,7 +17,7 @@
 
 use super::*;
 use crate::{
-    lineage::{Bounds, Verified},
+    lineage::{Bounds, Told, Verified},
     loss::{OnDataLoss, Why},
     tracker::Tracker,
 };
@@ -91,7 +91,7 @@ impl Scheduler {
             until: None,
             ghosts: 0,
             latest,
-            epoch: LeaderEpoch::UNKNOWN,
+            told: Told::nothing(start),
             verified: Verified { next: start, epoch },
             out_of_range: false,
             freed: Freed::default(),
@@ -114,7 +114,7 @@ impl Scheduler {
                         self.lives.get_mut(&life).expect("it is there").verified = verified;
                     }
                 }
-                Finding::Reread { partition, life, verified } => self.reread(partition, life, verified, now),
+                Finding::Reread { partition, life, verified, held } => self.reread(partition, life, verified, held, now),
                 Finding::Deleted { partition, life, bounds } => self.deleted(partition, life, bounds, now),
                 Finding::Truncated { partition, life, at, bounds } => self.truncated(partition, life, at, bounds, now),
                 Finding::Added { partition, bounds } => self.added(partition, bounds, now),
@@ -127,15 +127,16 @@ impl Scheduler {
     /// What a look found out about a life that is over by now says nothing.
     fn is_current(&self, number: i32, id: AssignmentId) -> bool {
         self.partitions.get(&number).is_some_and(|partition| partition.current() == id)
-            && self.lives[&id].until.is_none()
     }
 
-    fn reread(&mut self, number: i32, id: AssignmentId, verified: Verified, now: Instant) {
+    fn reread(&mut self, number: i32, id: AssignmentId, verified: Verified, held: Option<Offset>, now: Instant) {
         if !self.is_current(number, id) {
             return;
         }
         let life = &self.lives[&id];
         let (read, end, latest, source) = (life.tracker.next(), life.end, life.latest, Arc::clone(&life.source));
+        // What there was at the start and was cut off before it was read is not waited for.
+        let end = end.map(|end| held.map_or(end, |held| end.min(held)));
         if verified.next < read {
             tracing::info!(
                 partition = %source,
@@ -165,6 +166,7 @@ impl Scheduler {
         let life = self.lives.get_mut(&id).expect("it is there");
         life.tracker.skip_to(end.map_or(start, |end| start.min(end)));
         life.verified = Verified { next: life.tracker.next(), epoch: bounds.epoch };
+        life.told = Told::nothing(life.tracker.next());
         life.latest = bounds.latest;
         self.begins.push_back(Begin { id, source: Arc::clone(&life.source), start, end });
         self.progressed(number, now);
@@ -190,7 +192,11 @@ impl Scheduler {
     }
 
     fn added(&mut self, number: i32, bounds: Bounds, now: Instant) {
-        if self.partitions.contains_key(&number) || !self.phase.is_running() {
+        if self.partitions.contains_key(&number) {
+            return;
+        }
+        if !self.phase.is_running() {
+            self.ignored.insert(number);
             return;
         }
         let source = Arc::new(TopicPartition::new(Arc::clone(&self.topic), number));

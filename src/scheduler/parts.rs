@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     fate::{Kind, Step},
-    lineage::{Bounds, Read, Verified},
+    lineage::{Bounds, Read, Told, Verified},
     loss::OnDataLoss,
     offsets::Committed,
     record::{AssignmentId, LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
@@ -134,8 +134,9 @@ pub enum Kept {
 pub enum Finding {
     /// The log holds what was read.
     Holds { partition: i32, life: AssignmentId, verified: Verified },
-    /// It holds what lies below this, and from there on it is to be read anew.
-    Reread { partition: i32, life: AssignmentId, verified: Verified },
+    /// It holds what lies below this, and from there on it is to be read anew. Of what there was before, it holds what
+    /// lies below `held`, if that is known.
+    Reread { partition: i32, life: AssignmentId, verified: Verified, held: Option<Offset> },
     /// The place where to read on lies below the first record.
     Deleted { partition: i32, life: AssignmentId, bounds: Bounds },
     /// The log was cut off, there, or it is not known where.
@@ -209,9 +210,8 @@ pub(super) struct Life {
     pub(super) ghosts: usize,
     /// The end of the log, as far as it is known.
     pub(super) latest: Offset,
-    /// The leader epoch of the last batch read, where the reader tells.
-    pub(super) epoch: LeaderEpoch,
     pub(super) verified: Verified,
+    pub(super) told: Told,
     /// The place where to read on is not in the log.
     pub(super) out_of_range: bool,
     pub(super) freed: Freed,

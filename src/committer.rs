@@ -152,9 +152,8 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
             return Ok(BTreeMap::new());
         }
         let bounds = self.log.bounds(&partitions).await.map_err(Trouble::Passing)?;
-        let whole = |(partition, (earliest, latest))| {
-            (partition, Bounds { earliest, latest, epoch: look.epoch(partition) })
-        };
+        let whole =
+            |(partition, (earliest, latest))| (partition, Bounds { earliest, latest, epoch: look.epoch(partition) });
         Ok(bounds.into_iter().map(whole).collect())
     }
 

@@ -126,10 +126,9 @@ impl RunError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::DataLoss { .. }
-            | Self::TopicGone { .. }
-            | Self::OffsetsDamaged { .. }
-            | Self::NoOffset { .. } => exit::DATA_GONE,
+            Self::DataLoss { .. } | Self::TopicGone { .. } | Self::OffsetsDamaged { .. } | Self::NoOffset { .. } => {
+                exit::DATA_GONE
+            }
             Self::NoSuchPartition { .. } => exit::USAGE,
             Self::Unreadable { .. }
             | Self::Unavailable { .. }

@@ -128,7 +128,10 @@ impl fmt::Display for DataLoss {
                 write!(f, "topic {} was deleted (topic id {topic_id}): {range}, unfinished", source.topic)?;
             }
             Why::OffsetExpired => {
-                write!(f, "the group has no offset any more, though it has one for others: it expired, or was deleted")?;
+                write!(
+                    f,
+                    "the group has no offset any more, though it has one for others: it expired, or was deleted"
+                )?;
                 if to.is_some() {
                     write!(f, "; {range}, and how much of that was read is not known")?;
                 }
@@ -200,7 +203,10 @@ mod tests {
     #[test]
     fn as_json_it_has_names_that_stay() {
         let json = serde_json::to_value(loss(Why::Recreated, 5, None)).unwrap();
-        assert_eq!((json["from"].as_i64(), json["to"].is_null(), json["why"].as_str()), (Some(5), true, Some("recreated")));
+        assert_eq!(
+            (json["from"].as_i64(), json["to"].is_null(), json["why"].as_str()),
+            (Some(5), true, Some("recreated"))
+        );
         assert_eq!(json["log"], serde_json::json!([12, 20]));
     }
 }

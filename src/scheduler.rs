@@ -37,8 +37,8 @@ use std::{
 
 pub use self::counters::{Counters, Summary};
 pub use self::parts::{
-    Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN, Load,
-    MAX_LOAD, Rules, Ticket, Write, Written,
+    Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
+    Load, MAX_LOAD, Rules, Ticket, Write, Written,
 };
 use self::{
     parts::{Defect, LOAD_TIME, Life, Partition, SHORT_TASK},
@@ -80,8 +80,6 @@ pub struct Scheduler {
     strays: VecDeque<(AssignmentId, Freed)>,
     /// Loads that have not ended.
     busy: usize,
-    /// Writes that were polled or wait to be, and are not acknowledged.
-    writing: usize,
     /// A running mean of how long a task takes, in nanoseconds.
     task_nanos: u64,
     /// Partitions that have not come to the end that `--until-end` gives them.
@@ -125,7 +123,6 @@ impl Scheduler {
             freed: VecDeque::new(),
             strays: VecDeque::new(),
             busy: 0,
-            writing: 0,
             task_nanos: 2 * nanos(SHORT_TASK),
             open: 0,
             asking: None,
@@ -273,7 +270,6 @@ impl Scheduler {
 
     /// Takes in what became of a write.
     pub fn handle_written(&mut self, written: Written, now: Instant) {
-        self.writing -= 1;
         let (ticket, too_large) = match written {
             Written::Acknowledged(ticket) => (ticket, None),
             Written::TooLarge(ticket, record) => (ticket, Some(record)),
@@ -401,9 +397,9 @@ impl Scheduler {
         self.phase.is_running()
     }
 
-    /// No task runs and nothing is being written.
+    /// No task runs and nothing is being written, apart from what comes to nothing anyway.
     fn is_quiet(&self) -> bool {
-        self.busy == 0 && self.writing == 0
+        self.lives.values().all(|life| life.tracker.begun() == 0)
     }
 
     /// Puts a partition into the ring, if it is not there and has something to start.
@@ -425,7 +421,6 @@ impl Scheduler {
         if self.breaks(Defect::FinishUnacknowledged) && then.is_none() {
             self.finish(assignment, offset, size, now);
         }
-        self.writing += 1;
         let ticket = Ticket { assignment, offset, size, kind, then, instead };
         self.writes.push_back(Write { kind, ticket, record });
     }

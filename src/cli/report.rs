@@ -38,7 +38,11 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         writeln!(out, "data loss  {loss}")?;
     }
     if summary.past_life > 0 {
-        writeln!(out, "past life  {} tasks began in a log that is gone: nothing was written of them", summary.past_life)?;
+        writeln!(
+            out,
+            "past life  {} tasks began in a log that is gone: nothing was written of them",
+            summary.past_life
+        )?;
     }
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;

@@ -33,7 +33,10 @@ enum Odd {
 
 /// The leader epochs whose ends have to be asked for.
 pub(crate) fn questions(ask: &Ask, look: &Look) -> BTreeMap<i32, LeaderEpoch> {
-    ask.reads.iter().filter_map(|(partition, read)| Some((*partition, question(read, look.epoch(*partition))?))).collect()
+    ask.reads
+        .iter()
+        .filter_map(|(partition, read)| Some((*partition, question(read, look.epoch(*partition))?)))
+        .collect()
 }
 
 impl Comparison {

@@ -272,7 +272,11 @@ mod tests {
         assert_eq!(anew.former(), Some((ID, [(0, Offset(5))].into())));
         assert!(anew.load(&[0]).await.unwrap().is_empty());
         drop(anew);
-        assert_eq!(open(&path).unwrap().load(&[0]).await.unwrap(), at(5), "nothing is overwritten before the first commit");
+        assert_eq!(
+            open(&path).unwrap().load(&[0]).await.unwrap(),
+            at(5),
+            "nothing is overwritten before the first commit"
+        );
         let error = FileOffsets::open(&path, "g", "u", ID).unwrap_err();
         assert!(error.to_string().contains("name another file"), "{error}");
     }

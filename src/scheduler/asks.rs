@@ -25,7 +25,7 @@ impl Scheduler {
 
     /// What has to be committed, if a commit is due.
     fn commits(&mut self, now: Instant) -> BTreeMap<i32, Committed> {
-        let last = self.is_quiet() && !self.phase.is_running() && !self.commit_failed;
+        let last = !self.phase.is_running() && !self.commit_failed && self.is_quiet();
         if now < self.next_commit && !last {
             return BTreeMap::new();
         }
@@ -55,19 +55,19 @@ impl Scheduler {
         let read = |(number, partition): (&i32, &Partition)| {
             let id = partition.current();
             let life = &self.lives[&id];
-            let Life { verified, told, out_of_range, .. } = *life;
-            (!life.is_done()).then_some((
-                *number,
-                Read { life: id, next: life.tracker.next(), verified, told, out_of_range },
-            ))
+            let Life { mut verified, told, out_of_range, .. } = *life;
+            if self.breaks(Defect::TrustEveryEpoch) {
+                verified.epoch = LeaderEpoch::UNKNOWN;
+            }
+            (!life.is_done())
+                .then_some((*number, Read { life: id, next: life.tracker.next(), verified, told, out_of_range }))
         };
         self.partitions.iter().filter_map(read).collect()
     }
 
     /// The lowest unfinished offset of a partition: that of its first life that still has something to do.
     pub(super) fn committable(&self, partition: &Partition) -> Option<Offset> {
-        let skips_past = !self.breaks(Defect::CommitPastLife);
-        let life = partition.lives.iter().map(|id| &self.lives[id]).find(|life| !(skips_past && life.is_done()))?;
+        let life = partition.lives.iter().map(|id| &self.lives[id]).find(|life| !life.is_done())?;
         Some(life.tracker.committable())
     }
 

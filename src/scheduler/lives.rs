@@ -114,7 +114,9 @@ impl Scheduler {
                         self.lives.get_mut(&life).expect("it is there").verified = verified;
                     }
                 }
-                Finding::Reread { partition, life, verified, held } => self.reread(partition, life, verified, held, now),
+                Finding::Reread { partition, life, verified, held } => {
+                    self.reread(partition, life, verified, held, now)
+                }
                 Finding::Deleted { partition, life, bounds } => self.deleted(partition, life, bounds, now),
                 Finding::Truncated { partition, life, at, bounds } => self.truncated(partition, life, at, bounds, now),
                 Finding::Added { partition, bounds } => self.added(partition, bounds, now),
@@ -160,7 +162,8 @@ impl Scheduler {
         if end.is_some_and(|end| from >= end) {
             return;
         }
-        let Some(start) = self.settle_losses(vec![loss], now).and_then(|starts| starts.first().copied().flatten()) else {
+        let Some(start) = self.settle_losses(vec![loss], now).and_then(|starts| starts.first().copied().flatten())
+        else {
             return;
         };
         let life = self.lives.get_mut(&id).expect("it is there");
@@ -178,7 +181,9 @@ impl Scheduler {
         }
         let read = self.lives[&id].tracker.next();
         let from = at.unwrap_or(bounds.latest).min(read);
-        let mut loss = self.loss(number, from, Some(read + -1).filter(|to| *to >= from), Why::Truncated, Some(bounds));
+        // What was written anew may be deleted by now.
+        let to = at.map_or(read, |_| read.max(bounds.earliest)) + -1;
+        let mut loss = self.loss(number, from, Some(to).filter(|to| *to >= from), Why::Truncated, Some(bounds));
         // Where the logs parted is not known: to read again is all that loses nothing.
         loss.resumed_at = Some(at.unwrap_or(bounds.earliest).max(bounds.earliest));
         let Some(starts) = self.settle_losses(vec![loss], now) else { return };
@@ -234,11 +239,20 @@ impl Scheduler {
             let bounds = bounds.get(number).copied();
             DataLoss { new_topic_id: Some(is), ..self.all_that_was_left(*number, Why::Recreated, bounds) }
         });
-        let Some(starts) = self.settle_losses(losses.collect(), now) else { return };
+        // What was deleted of the new topic before it was found, behind the others.
+        let deleted = bounds.iter().filter(|(number, bounds)| numbers.contains(number) && bounds.earliest > Offset(0));
+        let deleted = deleted.map(|(number, bounds)| {
+            let loss = self.loss(*number, Offset(0), Some(bounds.earliest + -1), Why::Deleted, Some(*bounds));
+            DataLoss { topic_id: is, ..loss }
+        });
+        let losses = losses.chain(deleted).collect();
+        let Some(starts) = self.settle_losses(losses, now) else { return };
         self.topic_id = is;
         for (number, start) in numbers.into_iter().zip(starts) {
-            for id in self.partitions[&number].lives.clone() {
-                self.retire(id, NOTHING);
+            if !self.breaks(Defect::CommitPastLife) {
+                for id in self.partitions[&number].lives.clone() {
+                    self.retire(id, NOTHING);
+                }
             }
             let partition = self.partitions.get_mut(&number).expect("it is there");
             (partition.committed, partition.committed_at) = (None, None);
@@ -267,7 +281,8 @@ impl Scheduler {
         let (topic, waited) = (Arc::clone(&self.topic), now.duration_since(since));
         if self.rules.on_data_loss == OnDataLoss::Stop {
             let numbers: Vec<_> = self.partitions.keys().copied().collect();
-            let losses = numbers.iter().map(|number| self.all_that_was_left(*number, Why::TopicDeleted, None)).collect();
+            let losses =
+                numbers.iter().map(|number| self.all_that_was_left(*number, Why::TopicDeleted, None)).collect();
             self.settle_losses(losses, now);
         } else if waited >= self.rules.patience {
             self.stop(RunError::TopicGone { topic, waited }, now);
@@ -372,7 +387,6 @@ impl Scheduler {
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = self.writes.drain(..).partition(of_ghosts);
         self.writes = kept;
         for Write { ticket, .. } in gone {
-            self.writing -= 1;
             self.lay(id, ticket.size);
         }
         self.forget_if_done(id);

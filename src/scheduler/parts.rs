@@ -283,6 +283,8 @@ pub(crate) enum Defect {
     SameLife,
     /// Commit what a past life has finished.
     CommitPastLife,
+    /// Never ask where a leader epoch ended.
+    TrustEveryEpoch,
     /// Go on behind what is gone, and say nothing.
     SilentJump,
 }

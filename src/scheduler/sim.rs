@@ -85,11 +85,7 @@ impl World {
             on_data_loss: [OnDataLoss::Earliest, OnDataLoss::Earliest, OnDataLoss::Latest, OnDataLoss::Stop]
                 [rng.usize(0..4)],
             until_end: rng.bool(),
-            ..Rules::of(
-                workers,
-                Duration::from_millis(rng.u64(0..=1500)),
-                Duration::from_millis(rng.u64(0..=3000)),
-            )
+            ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), Duration::from_millis(rng.u64(0..=3000)))
         };
         let short = rng.bool();
         let topic = Topic::new(&mut rng);
@@ -138,9 +134,9 @@ impl World {
         }
         promise!(self.all_worked_off(), "2: stuck: committed {:?}, {:?}", self.committed, self.topic);
         for at in self.topic.all() {
-            promise!(self.is_settled(at) || self.excused.contains(&at), "1: {at:?} has no fate, {:?}", self.plans[&at]);
+            promise!(self.is_accounted(at), "1: {at:?} has no fate, {:?}", self.plans[&at]);
         }
-        let untold: Vec<_> = self.gone.iter().filter(|(at, _)| !self.is_settled(**at)).collect();
+        let untold: Vec<_> = self.gone.iter().filter(|(at, _)| !self.is_accounted(**at)).collect();
         promise!(untold.is_empty(), "6: gone, and never told of: {untold:?}");
         Ok(())
     }
@@ -204,7 +200,6 @@ impl World {
             let far = timeout.is_some_and(|at| at >= life.now + IDLE_COMMIT / 2);
             if idle && (timeout.is_none() || far) && life.draining.is_none() {
                 // The world stands still: nothing may be left to do.
-                if std::env::var("DBG").is_ok() { eprintln!("STILL {} until_end {} {:?} {:?}", life.scheduler.open, self.rules.until_end, life.scheduler.partitions.iter().map(|(n,p)| (*n, p.ended, p.lives.clone())).collect::<Vec<_>>(), life.scheduler.lives.iter().map(|(i,l)| (*i, l.end, l.until, l.tracker.committable(), l.ghosts)).collect::<Vec<_>>()); }
                 promise!(self.all_worked_off(), "2: stands still: {:?} of {:?}", self.committed, self.topic);
                 life.plan(Duration::ZERO, Happening::Drain);
                 continue;
@@ -230,7 +225,6 @@ impl World {
             life.loops.insert(begin.id, Loop { partition: begin.source.partition, next, end, busy: false });
         }
         while let Some(event) = life.scheduler.poll_event() {
-            if std::env::var("DBG").is_ok() { eprintln!("{:?} EVENT {event:?}", life.now); }
             self.told(life, &event);
         }
         self.fetch(life);
@@ -303,7 +297,6 @@ impl World {
         }
         let answers = self.topic.epoch_ends(&questions(ask, &look));
         let compared = Comparison::new(ask, &look, &answers);
-        if std::env::var("DBG").is_ok() { eprintln!("{:?} LOOK {look:?} {ask:?} {answers:?}", life.now); }
         let bounds = self.topic.bounds(compared.unbounded());
         let findings = compared.finish(ask, bounds);
         if !allow_commit(&findings) || ask.commits.is_empty() {
@@ -347,7 +340,7 @@ impl World {
             Happening::Fetched { id, records, next, epoch, latest } => {
                 let reading = life.loops.get_mut(&id).expect("it fetches");
                 (reading.next, reading.busy) = (next, false);
-                life.fetched.extend(records.iter().map(at));
+                life.fetched.extend(records.iter().map(|record| (id, at(record))));
                 life.scheduler.handle_fetched(id, records, (Offset(next), epoch), Offset(latest), life.now);
             }
             Happening::OutOfRange { id } => {
@@ -368,7 +361,8 @@ impl World {
                 if kept {
                     life.committed.extend(offsets.keys());
                     life.may_go_back.retain(|partition| !offsets.contains_key(partition));
-                    self.epochs.extend(offsets.keys().map(|partition| (*partition, self.topic.look().epoch(*partition).0)));
+                    self.epochs
+                        .extend(offsets.keys().map(|partition| (*partition, self.topic.look().epoch(*partition).0)));
                     self.committed.extend(offsets);
                 }
                 let kept = if acknowledged { Kept::AllBut(BTreeSet::new()) } else { Kept::Unknown };
@@ -382,7 +376,6 @@ impl World {
     }
 
     fn befalls(&mut self, life: &mut Life, what: Befalls) {
-        if std::env::var("DBG").is_ok() { eprintln!("{:?} BEFALLS {what:?}", life.now); }
         let before_any = !matches!(what, Befalls::Deleted);
         let unread_too = !matches!(what, Befalls::Truncated);
         for (at, offset) in self.topic.befalls(what, &mut self.rng) {
@@ -390,7 +383,8 @@ impl World {
             // what no look has seen; nor of a partition that nobody had found.
             let known = life.loops.values().any(|reading| reading.partition == at.0);
             let seen = self.tells || life.seen.get(&at.0).is_some_and(|seen| offset < *seen);
-            let read = life.fetched.contains(&at) && seen;
+            let mut reading = life.loops.keys().filter(|id| life.scheduler.reads_on(**id));
+            let read = seen && reading.any(|id| life.fetched.contains(&(*id, at)));
             if !unread_too && !read || matches!(what, Befalls::Recreated) && !known {
                 continue;
             }

@@ -127,7 +127,9 @@ impl Begins {
         match answer.map(|answer| committed_verdict(offset, answer)) {
             Some(Verdict::Truncated(at)) => {
                 let from = at.unwrap_or(latest).min(offset);
-                let to = last.filter(|to| *to >= from);
+                // What was written anew may be deleted by now.
+                let to = at.map_or(offset, |_| offset.max(earliest)) + -1;
+                let to = Some(to).filter(|to| *to >= from);
                 Ok(Start::Lost(self.loss(source, (from, to), Why::Truncated, at.unwrap_or(earliest).max(earliest))))
             }
             _ if offset < earliest => {

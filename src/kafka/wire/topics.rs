@@ -223,7 +223,11 @@ impl Cluster {
         for (partition, asked) in epochs {
             let found = view.partition(*partition);
             if let Some((leader, current)) = found.and_then(|found| Some((found.leader?, found.epoch))) {
-                by_leader.entry(leader).or_default().push(EpochQuestion { partition: *partition, current, asked: *asked });
+                by_leader.entry(leader).or_default().push(EpochQuestion {
+                    partition: *partition,
+                    current,
+                    asked: *asked,
+                });
             }
         }
         let asked = by_leader.iter().map(|(leader, questions)| async move {

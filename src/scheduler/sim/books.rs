@@ -21,6 +21,11 @@ impl World {
         self.ran.contains_key(&at) && self.wanted(at).iter().all(|kind| written.is_some_and(|w| w.contains(kind)))
     }
 
+    /// It has its fate, or was left out by wish.
+    pub(super) fn is_accounted(&self, at: At) -> bool {
+        self.is_settled(at) || self.excused.contains(&at)
+    }
+
     /// Something was told: what it says is gone counts as told of, and what it says is left out is.
     pub(super) fn told(&mut self, life: &mut Life, event: &Event) {
         let Event::DataLoss(loss) = event else { return };
@@ -37,6 +42,7 @@ impl World {
             }
         }
         if let (OnDataLoss::Latest, Some(resumed)) = (self.rules.on_data_loss, loss.resumed_at) {
+            self.gone.retain(|at, (offset, _)| at.0 != partition || *offset >= resumed.0);
             let from = if loss.why == Why::Recreated { 0 } else { from };
             let left_out = |entry: &&log::Entry| (from..resumed.0).contains(&entry.offset);
             let entries = self.topic.logs.get(&partition).into_iter().flat_map(|log| &log.entries).filter(left_out);
@@ -58,7 +64,10 @@ impl World {
             life.started.insert((id, record.offset.0), at);
             let committed = self.committed.get(&at.0).copied().unwrap_or(0);
             promise!(
-                record.offset.0 >= committed || life.disturbed || life.finished.contains(&at) || !life.may_go_back.is_empty(),
+                record.offset.0 >= committed
+                    || life.disturbed
+                    || life.finished.contains(&at)
+                    || !life.may_go_back.is_empty(),
                 "3: {at:?} started below the commit {committed}"
             );
             let plan = &self.plans[&at];
@@ -112,7 +121,7 @@ impl World {
             let untold = self.gone.iter().find(|(at, (gone, before_any))| {
                 // At the end, what waits is given up, and left to the next start to tell of.
                 let before_any = *before_any && life.draining.is_none();
-                at.0 == *partition && (before_any || gone < offset) && !self.is_settled(**at)
+                at.0 == *partition && (before_any || gone < offset) && !self.is_accounted(**at)
             });
             promise!(untold.is_none(), "6: commit of {partition}:{offset} before it is told that {untold:?} is gone");
             let back = life.may_go_back.contains(partition);
@@ -175,7 +184,7 @@ impl World {
         let bound = self.rules.grace + LAST_COMMIT + Duration::from_millis(COMMIT_LATENCY_MS);
         promise!(drained <= bound, "10: the drain took {drained:?}, with a grace of {:?}", self.rules.grace);
         if !summary.forced {
-            promise!(life.running.is_empty(), "10: a clean end with {:?} running", life.running);
+            promise!(life.running.is_empty() || life.disturbed, "10: a clean end with {:?} running", life.running);
             for (partition, offset) in &summary.committed {
                 let kept = self.committed.get(partition) == Some(offset) || life.disturbed;
                 promise!(kept, "10: a clean end without its last commit");
@@ -199,9 +208,13 @@ impl World {
             let before = ran_before.get(at).copied().unwrap_or(0);
             promise!(times - before <= 1, "3: {at:?} ran {} times in one life", times - before);
             let committed = committed_before.get(&at.0).copied().unwrap_or(0);
-            let offset = self.topic.logs[&at.0].entries.iter().find(|entry| entry.ident == at.1).map(|entry| entry.offset);
+            let offset =
+                self.topic.logs[&at.0].entries.iter().find(|entry| entry.ident == at.1).map(|entry| entry.offset);
             let above = offset.is_some_and(|offset| offset >= committed);
-            promise!(*times == before || above || life.began_below.contains(&at.0), "3: {at:?} ran again below {committed}");
+            promise!(
+                *times == before || above || life.began_below.contains(&at.0),
+                "3: {at:?} ran again below {committed}"
+            );
         }
         if *death == Death::Clean {
             let all = self.topic.logs.keys().all(|partition| life.committed.contains(partition));
@@ -210,8 +223,10 @@ impl World {
         if *death == Death::Clean && !life.given_back {
             for (partition, log) in &self.topic.logs {
                 let committed = self.committed[partition];
-                let repeated =
-                    log.entries.iter().find(|e| e.offset >= committed && life.finished.contains(&(*partition, e.ident)));
+                let repeated = log
+                    .entries
+                    .iter()
+                    .find(|e| e.offset >= committed && life.finished.contains(&(*partition, e.ident)));
                 promise!(repeated.is_none(), "3: a clean stop will repeat {repeated:?}");
             }
         }

@@ -22,13 +22,31 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 pub(super) enum Happening {
-    Fetched { id: AssignmentId, records: Vec<Record>, next: i64, epoch: LeaderEpoch, latest: i64 },
-    OutOfRange { id: AssignmentId },
-    News { id: AssignmentId, done: Vec<Record>, todo: Vec<Record>, ended: bool },
+    Fetched {
+        id: AssignmentId,
+        records: Vec<Record>,
+        next: i64,
+        epoch: LeaderEpoch,
+        latest: i64,
+    },
+    OutOfRange {
+        id: AssignmentId,
+    },
+    News {
+        id: AssignmentId,
+        done: Vec<Record>,
+        todo: Vec<Record>,
+        ended: bool,
+    },
     Written(Written, At, Kind),
     /// Something was found out, so that nothing was committed.
     Looked(Vec<Finding>),
-    Committed { offsets: BTreeMap<i32, i64>, findings: Vec<Finding>, acknowledged: bool, kept: bool },
+    Committed {
+        offsets: BTreeMap<i32, i64>,
+        findings: Vec<Finding>,
+        acknowledged: bool,
+        kept: bool,
+    },
     Befalls(Befalls),
     Drain,
     Crash,
@@ -63,7 +81,7 @@ pub(super) struct Life {
     pub(super) number: u64,
     pub(super) loops: BTreeMap<AssignmentId, Loop>,
     /// What was handed over.
-    pub(super) fetched: BTreeSet<At>,
+    pub(super) fetched: BTreeSet<(AssignmentId, At)>,
     /// How far each partition was read at the last look.
     pub(super) seen: BTreeMap<i32, i64>,
     pub(super) held: usize,

@@ -108,8 +108,8 @@ pub struct Read {
     pub verified: Verified,
     /// In which leader epochs it was written.
     pub told: Told,
-    /// A fetch was told that `next` is not in the log.
-    pub out_of_range: bool,
+    /// The log may not be what it was: `next` is not in it, or it could not be read for a while.
+    pub unsure: bool,
 }
 
 /// Where a leader epoch ended, as the leader says.
@@ -151,7 +151,7 @@ pub enum Verdict {
 #[must_use]
 pub fn question(read: &Read, now: LeaderEpoch) -> Option<LeaderEpoch> {
     let asked = read.verified.epoch;
-    (asked != LeaderEpoch::UNKNOWN && (now != asked || read.out_of_range)).then_some(asked)
+    (asked != LeaderEpoch::UNKNOWN && (now != asked || read.unsure)).then_some(asked)
 }
 
 /// What follows from a look, and from the answer to the [`question`] where there was one.
@@ -198,7 +198,7 @@ mod tests {
             next: Offset(100),
             verified: Verified { next: Offset(80), epoch: LeaderEpoch(3) },
             told: Told { all: false, ..Told::nothing(Offset(80)) },
-            out_of_range: false,
+            unsure: false,
         }
     }
 

@@ -80,6 +80,8 @@ pub struct Scheduler {
     strays: VecDeque<(AssignmentId, Freed)>,
     /// Loads that have not ended.
     busy: usize,
+    /// Writes that were polled or wait to be, and are not acknowledged.
+    writing: usize,
     /// A running mean of how long a task takes, in nanoseconds.
     task_nanos: u64,
     /// Partitions that have not come to the end that `--until-end` gives them.
@@ -123,6 +125,7 @@ impl Scheduler {
             freed: VecDeque::new(),
             strays: VecDeque::new(),
             busy: 0,
+            writing: 0,
             task_nanos: 2 * nanos(SHORT_TASK),
             open: 0,
             asking: None,
@@ -270,6 +273,7 @@ impl Scheduler {
 
     /// Takes in what became of a write.
     pub fn handle_written(&mut self, written: Written, now: Instant) {
+        self.writing -= 1;
         let (ticket, too_large) = match written {
             Written::Acknowledged(ticket) => (ticket, None),
             Written::TooLarge(ticket, record) => (ticket, Some(record)),
@@ -399,7 +403,7 @@ impl Scheduler {
 
     /// No task runs and nothing is being written, apart from what comes to nothing anyway.
     fn is_quiet(&self) -> bool {
-        self.lives.values().all(|life| life.tracker.begun() == 0)
+        (self.busy == 0 && self.writing == 0) || self.lives.values().all(|life| life.tracker.begun() == 0)
     }
 
     /// Puts a partition into the ring, if it is not there and has something to start.
@@ -421,6 +425,7 @@ impl Scheduler {
         if self.breaks(Defect::FinishUnacknowledged) && then.is_none() {
             self.finish(assignment, offset, size, now);
         }
+        self.writing += 1;
         let ticket = Ticket { assignment, offset, size, kind, then, instead };
         self.writes.push_back(Write { kind, ticket, record });
     }

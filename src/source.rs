@@ -6,6 +6,9 @@
 //!          └────────────────────────── room is given back as messages are finished ──────────┘
 //! ```
 //!
+//! A loop that could not read for a while hands nothing over when it can again: another broker may lead the partition by
+//! then, and its log may be another. It says so and ends; after a look at the log a new one begins (`lineage.rs`).
+//!
 //! A loop that finds no room waits: that is what pauses fetching. What it holds itself is at most one fetch.
 //!
 //! Deliberately not here: what becomes of records, and how a fetch is done ([`PartitionReader`]).
@@ -107,8 +110,9 @@ pub(crate) enum SourceEvent {
     /// Records, in order, and that nothing else lies below `next`; the leader epoch of the last of them, if the reader tells,
     /// and the end of the log.
     Fetched { assignment: AssignmentId, records: Vec<Record>, next: Offset, epoch: LeaderEpoch, latest: Offset },
-    /// The place where to go on is not in the log. The loop has ended, and is to be begun anew.
-    OutOfRange(AssignmentId),
+    /// The log may not be what it was: the place where to go on is not in it, or it could not be read for a while, and
+    /// another broker may lead it now. The loop has ended, and is to be begun anew after a look.
+    Unsure(AssignmentId),
     /// Nothing has been heard of the topic for a while but its absence. The loop goes on trying.
     Missing,
     /// What lies there is not read. The loop has ended, and so does the run.
@@ -172,7 +176,7 @@ impl<R: PartitionReader> FetchLoop<R> {
     /// Reads from `from` until the end or until the engine is gone, or the log does not hold what is to be read.
     pub(crate) async fn run(mut self, from: Offset) {
         let mut next = from;
-        let mut trouble = Trouble { backoff: Backoff::new(), stalls: 0 };
+        let mut trouble = Trouble { backoff: Backoff::new(), stalls: 0, was_away: false };
         while !self.is_over() && self.end.is_none_or(|end| next < end) {
             let fetch_bytes = self.limits.fetch_bytes();
             self.limits.bytes.take(fetch_bytes).await;
@@ -182,6 +186,11 @@ impl<R: PartitionReader> FetchLoop<R> {
             let lasting = match fetched {
                 Ok(batch) if batch.next == next && next < batch.high_watermark => {
                     trouble.stalled(&self, next, &batch).await
+                }
+                Ok(_) if trouble.was_away => {
+                    trouble.over(&self.source);
+                    self.limits.bytes.give(held);
+                    return self.unsure().await;
                 }
                 Ok(batch) => {
                     trouble.over(&self.source);
@@ -195,8 +204,7 @@ impl<R: PartitionReader> FetchLoop<R> {
                     if requested < earliest || requested > latest =>
                 {
                     tracing::debug!(partition = %self.source, %requested, %earliest, %latest, "out of range");
-                    let _ = self.events.send(SourceEvent::OutOfRange(self.assignment)).await;
-                    return;
+                    return self.unsure().await;
                 }
                 Err(error) => trouble.failed(&self, next, error).await,
             };
@@ -206,6 +214,11 @@ impl<R: PartitionReader> FetchLoop<R> {
                 return;
             }
         }
+    }
+
+    /// Leaves it to a look what is to be read. An engine that is gone needs no news.
+    async fn unsure(self) {
+        let _ = self.events.send(SourceEvent::Unsure(self.assignment)).await;
     }
 
     fn is_over(&self) -> bool {
@@ -241,6 +254,8 @@ struct Trouble {
     backoff: Backoff,
     /// Fetches in a row that brought nothing although there is something.
     stalls: u32,
+    /// Nobody could be read from for a while.
+    was_away: bool,
 }
 
 impl Trouble {
@@ -257,6 +272,7 @@ impl Trouble {
         if say {
             tracing::warn!(partition = %of.source, offset = at.0, %error, "cannot fetch, trying again");
         }
+        self.was_away |= !matches!(error, ReadError::Unreadable { .. });
         if let (ReadError::Unreadable { .. }, Some(_)) = (&error, of.end) {
             return Some(unreadable(&of.source, at, error.to_string()));
         }

@@ -51,11 +51,11 @@ impl Comparison {
             let life = read.life;
             match verdict(read, now, asked, answers.get(&partition).copied()) {
                 Verdict::Truncated(at) => _ = compared.odd.insert(partition, Odd::Cut(at)),
-                Verdict::Holds(_) if read.out_of_range => {
+                Verdict::Holds(_) if read.unsure => {
                     compared.odd.insert(partition, if asked.is_some() { Odd::Held } else { Odd::Unknown });
                 }
                 Verdict::Holds(verified) => compared.findings.push(Finding::Holds { partition, life, verified }),
-                Verdict::Reread(verified, held) if read.out_of_range => {
+                Verdict::Reread(verified, held) if read.unsure => {
                     compared.odd.insert(partition, Odd::Reread(verified, held));
                 }
                 Verdict::Reread(verified, held) => {

@@ -55,12 +55,11 @@ impl Scheduler {
         let read = |(number, partition): (&i32, &Partition)| {
             let id = partition.current();
             let life = &self.lives[&id];
-            let Life { mut verified, told, out_of_range, .. } = *life;
+            let Life { mut verified, told, unsure, .. } = *life;
             if self.breaks(Defect::TrustEveryEpoch) {
                 verified.epoch = LeaderEpoch::UNKNOWN;
             }
-            (!life.is_done())
-                .then_some((*number, Read { life: id, next: life.tracker.next(), verified, told, out_of_range }))
+            (!life.is_done()).then_some((*number, Read { life: id, next: life.tracker.next(), verified, told, unsure }))
         };
         self.partitions.iter().filter_map(read).collect()
     }
@@ -92,7 +91,7 @@ impl Scheduler {
             }
         }
         self.handle_findings(findings, now);
-        let odd = self.missing_since.is_some() || self.lives.values().any(|life| life.out_of_range);
+        let odd = self.missing_since.is_some() || self.lives.values().any(|life| life.unsure);
         self.next_look = now + if odd { LOOK_AGAIN } else { LOOK };
     }
 

@@ -28,11 +28,10 @@ const MAX_LOSSES: usize = 1000;
 const NOTHING: Offset = Offset(i64::MIN);
 
 impl Scheduler {
-    /// Takes in that the place where a life reads on is not in its log, or the log not there: a look is due at once. The
-    /// fetch loop has ended.
-    pub fn handle_out_of_range(&mut self, id: AssignmentId, now: Instant) {
+    /// Takes in that the log of a life may not be what it was: a look is due at once. The fetch loop has ended.
+    pub fn handle_unsure(&mut self, id: AssignmentId, now: Instant) {
         if let Some(life) = self.lives.get_mut(&id).filter(|life| life.until.is_none()) {
-            life.out_of_range = true;
+            life.unsure = true;
             self.next_look = now;
         }
     }
@@ -91,9 +90,10 @@ impl Scheduler {
             until: None,
             ghosts: 0,
             latest,
+            seen: latest,
             told: Told::nothing(start),
             verified: Verified { next: start, epoch },
-            out_of_range: false,
+            unsure: false,
             freed: Freed::default(),
             ready: false,
         };
@@ -111,7 +111,8 @@ impl Scheduler {
             match finding {
                 Finding::Holds { partition, life, verified } => {
                     if self.is_current(partition, life) {
-                        self.lives.get_mut(&life).expect("it is there").verified = verified;
+                        let life = self.lives.get_mut(&life).expect("it is there");
+                        (life.verified, life.seen) = (verified, life.latest);
                     }
                 }
                 Finding::Reread { partition, life, verified, held } => {
@@ -156,7 +157,7 @@ impl Scheduler {
             return;
         }
         let life = self.lives.get_mut(&id).expect("it is there");
-        life.out_of_range = false;
+        life.unsure = false;
         let (from, end) = (life.tracker.next(), life.end);
         let loss = self.loss(number, from, Some(bounds.earliest + -1), Why::Deleted, Some(bounds));
         if end.is_some_and(|end| from >= end) {
@@ -337,8 +338,10 @@ impl Scheduler {
     fn all_that_was_left(&self, number: i32, why: Why, bounds: Option<Bounds>) -> DataLoss {
         let partition = &self.partitions[&number];
         let life = &self.lives[&partition.current()];
-        let from = self.committable(partition).unwrap_or(life.tracker.next());
-        let last = life.latest.max(life.tracker.next()) + -1;
+        // What was read since the last look may be of the topic that has the name now.
+        let read = life.verified.next.min(life.tracker.next());
+        let from = self.committable(partition).unwrap_or(read).min(read);
+        let last = life.seen.max(read) + -1;
         self.loss(number, from, Some(last).filter(|last| *last >= from), why, bounds)
     }
 
@@ -376,7 +379,7 @@ impl Scheduler {
         let until = life.until.map_or(until, |before| before.min(until));
         let (waited, begun) = life.tracker.cut(until);
         life.until = Some(until);
-        life.out_of_range = false;
+        life.unsure = false;
         life.ghosts += begun;
         life.freed.records += waited.len();
         life.freed.bytes += waited.iter().map(Record::size).sum::<usize>();
@@ -387,6 +390,7 @@ impl Scheduler {
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = self.writes.drain(..).partition(of_ghosts);
         self.writes = kept;
         for Write { ticket, .. } in gone {
+            self.writing -= 1;
             self.lay(id, ticket.size);
         }
         self.forget_if_done(id);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How often the log is looked at, at the least. A look is part of each commit, too.
-pub const LOOK: Duration = Duration::from_secs(5);
+pub const LOOK: Duration = Duration::from_secs(2);
 /// How soon it is looked at again while something is odd.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -210,10 +210,12 @@ pub(super) struct Life {
     pub(super) ghosts: usize,
     /// The end of the log, as far as it is known.
     pub(super) latest: Offset,
+    /// The same, when the log was last looked at.
+    pub(super) seen: Offset,
     pub(super) verified: Verified,
     pub(super) told: Told,
-    /// The place where to read on is not in the log.
-    pub(super) out_of_range: bool,
+    /// The log may not be what it was, and nothing is read until a look has shown it.
+    pub(super) unsure: bool,
     pub(super) freed: Freed,
     /// It is in the ring of those that have something to start.
     pub(super) ready: bool,

@@ -345,7 +345,7 @@ impl World {
             }
             Happening::OutOfRange { id } => {
                 life.unseen = true;
-                life.scheduler.handle_out_of_range(id, life.now);
+                life.scheduler.handle_unsure(id, life.now);
             }
             Happening::News { id, done, todo, ended } => self.news(life, id, done, todo, ended)?,
             Happening::Written(written, at, kind) => {

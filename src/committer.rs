@@ -138,7 +138,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
         };
         let mut compared = Comparison::new(ask, look, &answers);
         let open = std::mem::take(&mut compared.open);
-        let bounds = self.bounds(look, compared.unbounded()).await?;
+        let bounds = self.bounds(look, compared.to_be_bounded()).await?;
         Ok((compared.finish(ask, bounds), open))
     }
 

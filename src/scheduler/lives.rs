@@ -116,7 +116,7 @@ impl Scheduler {
                     }
                 }
                 Finding::Reread { partition, life, verified, held } => {
-                    self.reread(partition, life, verified, held, now)
+                    self.reread(partition, life, verified, held, now);
                 }
                 Finding::Deleted { partition, life, bounds } => self.deleted(partition, life, bounds, now),
                 Finding::Truncated { partition, life, at, bounds } => self.truncated(partition, life, at, bounds, now),

@@ -297,7 +297,7 @@ impl World {
         }
         let answers = self.topic.epoch_ends(&questions(ask, &look));
         let compared = Comparison::new(ask, &look, &answers);
-        let bounds = self.topic.bounds(compared.unbounded());
+        let bounds = self.topic.bounds(compared.to_be_bounded());
         let findings = compared.finish(ask, bounds);
         if !allow_commit(&findings) || ask.commits.is_empty() {
             life.plan(wait, Happening::Looked(findings));

@@ -17,6 +17,8 @@
 //! An ask without commits is a look: for partitions that were added, and for a topic in which nothing happens.
 
 pub(crate) mod compare;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -68,7 +68,7 @@ impl Comparison {
     }
 
     /// The partitions whose bounds matter.
-    pub(crate) fn unbounded(&self) -> impl Iterator<Item = i32> {
+    pub(crate) fn to_be_bounded(&self) -> impl Iterator<Item = i32> {
         self.odd.keys().chain(&self.added).copied()
     }
 

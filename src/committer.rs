@@ -88,6 +88,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new();
         while let Some(ask) = self.requests.recv().await {
+            let what = if ask.commits.is_empty() { "cannot look at the log" } else { "commit not acknowledged" };
             let attempt = tokio::time::timeout(DEADLINE, self.carry_out(ask)).await;
             let outcome = match attempt.unwrap_or_else(|_| Err(Trouble::Passing("no answer in time".to_owned()))) {
                 Ok((findings, kept)) => {
@@ -99,7 +100,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
                 Err(Trouble::Passing(error)) => {
                     let (_, say) = backoff.fail();
                     if say {
-                        tracing::warn!(topic = &*self.topic, error, "commit not acknowledged, trying again");
+                        tracing::warn!(topic = &*self.topic, error, "{what}, trying again");
                     }
                     Outcome::Failed
                 }

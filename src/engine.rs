@@ -184,6 +184,7 @@ impl Engine {
             Event::Source(SourceEvent::Fetched { assignment, records, next, epoch, latest }) => {
                 self.scheduler.handle_fetched(assignment, records, (next, epoch), latest, now);
             }
+            Event::Source(SourceEvent::Away(assignment)) => self.scheduler.handle_away(assignment, now),
             Event::Source(SourceEvent::Unsure(assignment)) => self.scheduler.handle_unsure(assignment, now),
             Event::Source(SourceEvent::Missing) => self.scheduler.handle_missing(now),
             Event::Source(SourceEvent::Gone(error)) => self.scheduler.stop(error, now),

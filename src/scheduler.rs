@@ -212,7 +212,7 @@ impl Scheduler {
         for done in done {
             let Some(life) = self.lives.get(&id) else { return };
             self.counters.count(&done.ending);
-            if life.is_past(done.offset) {
+            if life.is_past(done.offset) && !self.breaks(Defect::AnswerGhosts) {
                 self.lay(id, done.size);
                 continue;
             }

@@ -110,6 +110,8 @@ pub(crate) enum SourceEvent {
     /// Records, in order, and that nothing else lies below `next`; the leader epoch of the last of them, if the reader tells,
     /// and the end of the log.
     Fetched { assignment: AssignmentId, records: Vec<Record>, next: Offset, epoch: LeaderEpoch, latest: Offset },
+    /// A fetch failed. From now on nothing is handed over without a look.
+    Away(AssignmentId),
     /// The log may not be what it was: the place where to go on is not in it, or it could not be read for a while, and
     /// another broker may lead it now. The loop has ended, and is to be begun anew after a look.
     Unsure(AssignmentId),
@@ -272,7 +274,11 @@ impl Trouble {
         if say {
             tracing::warn!(partition = %of.source, offset = at.0, %error, "cannot fetch, trying again");
         }
-        self.was_away |= !matches!(error, ReadError::Unreadable { .. });
+        if !self.was_away && !matches!(error, ReadError::Unreadable { .. }) {
+            self.was_away = true;
+            // An engine that is gone needs no news.
+            let _ = of.events.send(SourceEvent::Away(of.assignment)).await;
+        }
         if let (ReadError::Unreadable { .. }, Some(_)) = (&error, of.end) {
             return Some(unreadable(&of.source, at, error.to_string()));
         }

@@ -36,6 +36,15 @@ impl Scheduler {
         }
     }
 
+    /// Takes in that a life cannot be read just now: a look is due at once. What was read is all of its log, because nothing
+    /// more is handed over before [`handle_unsure`](Self::handle_unsure).
+    pub fn handle_away(&mut self, id: AssignmentId, now: Instant) {
+        if let Some(life) = self.lives.get_mut(&id).filter(|life| life.until.is_none()) {
+            life.away = true;
+            self.next_look = now;
+        }
+    }
+
     /// Takes in that nothing is heard of the topic: a look is due at once.
     pub fn handle_missing(&mut self, now: Instant) {
         self.next_look = now;
@@ -94,6 +103,7 @@ impl Scheduler {
             told: Told::nothing(start),
             verified: Verified { next: start, epoch },
             unsure: false,
+            away: false,
             freed: Freed::default(),
             ready: false,
         };
@@ -157,7 +167,7 @@ impl Scheduler {
             return;
         }
         let life = self.lives.get_mut(&id).expect("it is there");
-        life.unsure = false;
+        (life.unsure, life.away) = (false, false);
         let (from, end) = (life.tracker.next(), life.end);
         let loss = self.loss(number, from, Some(bounds.earliest + -1), Why::Deleted, Some(bounds));
         if end.is_some_and(|end| from >= end) {
@@ -338,10 +348,13 @@ impl Scheduler {
     fn all_that_was_left(&self, number: i32, why: Why, bounds: Option<Bounds>) -> DataLoss {
         let partition = &self.partitions[&number];
         let life = &self.lives[&partition.current()];
-        // What was read since the last look may be of the topic that has the name now.
-        let read = life.verified.next.min(life.tracker.next());
+        // What was read since the last look may be of the topic that has the name now, unless reading has failed since.
+        let (read, latest) = match life.away || life.unsure {
+            true => (life.tracker.next(), life.latest),
+            false => (life.verified.next.min(life.tracker.next()), life.seen),
+        };
         let from = self.committable(partition).unwrap_or(read).min(read);
-        let last = life.seen.max(read) + -1;
+        let last = latest.max(read) + -1;
         self.loss(number, from, Some(last).filter(|last| *last >= from), why, bounds)
     }
 
@@ -379,7 +392,7 @@ impl Scheduler {
         let until = life.until.map_or(until, |before| before.min(until));
         let (waited, begun) = life.tracker.cut(until);
         life.until = Some(until);
-        life.unsure = false;
+        (life.unsure, life.away) = (false, false);
         life.ghosts += begun;
         life.freed.records += waited.len();
         life.freed.bytes += waited.iter().map(Record::size).sum::<usize>();

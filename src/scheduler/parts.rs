@@ -216,6 +216,8 @@ pub(super) struct Life {
     pub(super) told: Told,
     /// The log may not be what it was, and nothing is read until a look has shown it.
     pub(super) unsure: bool,
+    /// It cannot be read just now.
+    pub(super) away: bool,
     pub(super) freed: Freed,
     /// It is in the ring of those that have something to start.
     pub(super) ready: bool,
@@ -285,6 +287,8 @@ pub(crate) enum Defect {
     SameLife,
     /// Commit what a past life has finished.
     CommitPastLife,
+    /// Answer what began in a past life.
+    AnswerGhosts,
     /// Never ask where a leader epoch ended.
     TrustEveryEpoch,
     /// Go on behind what is gone, and say nothing.

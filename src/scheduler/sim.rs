@@ -232,7 +232,7 @@ impl World {
             self.start(life, load)?;
         }
         while let Some(write) = life.scheduler.poll_write() {
-            self.write(life, write);
+            self.write(life, write)?;
         }
         while let Some((_, freed)) = life.scheduler.poll_freed() {
             life.held -= freed.records;
@@ -312,9 +312,10 @@ impl World {
         Ok(())
     }
 
-    fn write(&mut self, life: &mut Life, write: Write) {
+    fn write(&mut self, life: &mut Life, write: Write) -> Result<(), Violation> {
         let Write { kind, ticket, record } = write;
         let at = life.started[&(ticket.assignment, ticket.offset.0)];
+        promise!(!life.dead.contains(&at), "4: an answer to {at:?}, whose topic is known to be gone");
         let wait = Duration::from_micros(self.rng.u64(100..30_000));
         // The broker may have it although the answer never comes.
         if !life.fault_free && self.rng.u8(0..10) == 0 {
@@ -323,6 +324,7 @@ impl World {
         let too_large = record.value.is_some() && kind == Kind::DeadLetter && self.rng.u8(0..20) == 0;
         let written = if too_large { Written::TooLarge(ticket, record) } else { Written::Acknowledged(ticket) };
         life.plan(wait, Happening::Written(written, at, kind));
+        Ok(())
     }
 
     fn happens(&mut self, life: &mut Life, happening: Happening) -> Result<bool, Violation> {

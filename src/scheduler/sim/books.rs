@@ -39,6 +39,9 @@ impl World {
             // Nor does what nobody has seen of a log that is gone altogether.
             if loss.why == Why::Recreated {
                 self.gone.retain(|at, _| at.0 != partition);
+                let now: BTreeSet<At> = self.topic.all().collect();
+                life.dead
+                    .extend(life.begun.iter().map(|(_, at)| *at).filter(|at| at.0 == partition && !now.contains(at)));
             }
         }
         if let (OnDataLoss::Latest, Some(resumed)) = (self.rules.on_data_loss, loss.resumed_at) {

@@ -88,6 +88,8 @@ pub(super) struct Life {
     pub(super) running: BTreeSet<(AssignmentId, At)>,
     pub(super) begun: BTreeSet<(AssignmentId, At)>,
     pub(super) finished: BTreeSet<At>,
+    /// What began, of a topic that is known to be gone.
+    pub(super) dead: BTreeSet<At>,
     /// Which record lies behind an offset, in a life of a partition.
     pub(super) started: BTreeMap<(AssignmentId, i64), At>,
     pub(super) busy: usize,
@@ -142,6 +144,7 @@ impl Life {
             running: BTreeSet::new(),
             begun: BTreeSet::new(),
             finished: BTreeSet::new(),
+            dead: BTreeSet::new(),
             started: BTreeMap::new(),
             busy: 0,
             given_back: false,

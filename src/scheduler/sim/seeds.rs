@@ -98,3 +98,8 @@ fn trusting_a_log_whose_leader_changed_is_caught() {
 fn a_jump_that_is_not_told_of_is_caught() {
     check_caught(Defect::SilentJump, "6:");
 }
+
+#[test]
+fn answering_for_a_past_life_is_caught() {
+    check_caught(Defect::AnswerGhosts, "4:");
+}

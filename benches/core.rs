@@ -12,6 +12,7 @@
 //! end to end (`benches/compare`).
 
 use std::{
+    collections::BTreeSet,
     hint::black_box,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,11 +21,11 @@ use std::{
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use longshore::{
-    Answer, Record,
+    Answer, OnDataLoss, Record,
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
     page::Page,
-    record::{AssignmentId, Headers, Offset, Outgoing, TopicPartition},
-    scheduler::{Assignment, Load, Rules, Scheduler, Written},
+    record::{AssignmentId, Headers, LeaderEpoch, Offset, Outgoing, TopicId, TopicPartition},
+    scheduler::{Assignment, Kept, Load, Rules, Scheduler, Written},
     task::Format,
     tracker::{SPAN, Tracker},
 };
@@ -169,6 +170,8 @@ impl Topic {
             start: *start,
             committed: None,
             end: None,
+            latest: *start,
+            epoch: LeaderEpoch(0),
         };
         self.partitions.iter().enumerate().map(assignment).collect()
     }
@@ -204,16 +207,26 @@ impl Engine {
     fn new(topic: &Topic, took: Duration, reply: bool) -> Self {
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        let rules = Rules { workers: WORKERS, span: SPAN, commit_interval: second, grace: second };
+        let rules = Rules {
+            workers: WORKERS,
+            span: SPAN,
+            commit_interval: second,
+            grace: second,
+            on_data_loss: OnDataLoss::Stop,
+            patience: second,
+            all_partitions: true,
+            until_end: false,
+        };
         let mut scheduler = Scheduler::new(rules, now);
-        scheduler.assign(topic.assignments(), now);
+        scheduler.assign(TopicId::default(), topic.assignments(), BTreeSet::new(), now);
+        while scheduler.poll_begin().is_some() {}
         Self { scheduler, now, took, reply, rng: fastrand::Rng::with_seed(1), running: Vec::with_capacity(WORKERS) }
     }
 
     /// Takes a chunk in and ends its loads in random order; after each event comes a round of polling, as in the engine.
     fn work_off(&mut self, chunk: Chunk) {
         let mut freed = 0;
-        self.scheduler.handle_fetched(chunk.id, chunk.records, chunk.next, self.now);
+        self.scheduler.handle_fetched(chunk.id, chunk.records, (chunk.next, LeaderEpoch(0)), chunk.next, self.now);
         loop {
             freed += self.poll();
             if self.running.is_empty() {
@@ -237,9 +250,10 @@ impl Engine {
             self.scheduler.handle_written(Written::Acknowledged(write.ticket), self.now);
         }
         let freed = std::iter::from_fn(|| self.scheduler.poll_freed()).map(|(_, freed)| freed.records).sum();
-        if self.scheduler.poll_commit(self.now).is_some() {
-            self.scheduler.handle_committed(true, self.now);
+        if self.scheduler.poll_ask(self.now).is_some() {
+            self.scheduler.handle_looked(Vec::new(), &Kept::AllBut(BTreeSet::new()), self.now);
         }
+        black_box(self.scheduler.look_due());
         black_box(self.scheduler.poll_timeout());
         assert!(self.scheduler.poll_end(self.now).is_none());
         freed

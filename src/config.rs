@@ -14,6 +14,7 @@ pub use crate::kafka::{
 use crate::{
     fate::{OnFailure, Policy},
     kafka::wire::{AddressError, HostPort, Security},
+    loss::OnDataLoss,
     task::Format,
 };
 
@@ -89,6 +90,7 @@ pub struct Settings {
     pub grace: Duration,
     pub until_end: bool,
     pub startup_timeout: Duration,
+    pub on_data_loss: OnDataLoss,
 
     pub security: SecuritySettings,
 }
@@ -115,6 +117,7 @@ impl Default for Settings {
             grace: Duration::from_secs(25),
             until_end: false,
             startup_timeout: Duration::from_secs(60),
+            on_data_loss: OnDataLoss::default(),
 
             security: SecuritySettings::default(),
         }
@@ -144,6 +147,7 @@ pub struct Config {
     pub(crate) grace: Duration,
     pub(crate) until_end: bool,
     pub(crate) startup_timeout: Duration,
+    pub(crate) on_data_loss: OnDataLoss,
 
     pub(crate) security: Security,
 }
@@ -264,6 +268,7 @@ impl Settings {
             grace: self.grace,
             until_end: self.until_end,
             startup_timeout: self.startup_timeout,
+            on_data_loss: self.on_data_loss,
 
             security,
         })

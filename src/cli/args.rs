@@ -100,6 +100,10 @@ pub(crate) struct RunArgs {
     /// Where to begin when the group has no offset: earliest, latest or stop [default: earliest]
     #[arg(long, value_name = "WHERE", help_heading = "Progress")]
     pub(crate) from: Option<String>,
+    /// When messages are gone that were not worked off: stop (exit code 65), or go on at the earliest or the latest
+    /// [default: stop]
+    #[arg(long, value_name = "WHAT", help_heading = "Progress")]
+    pub(crate) on_data_loss: Option<String>,
     /// Work off what was there at the start, then drain and exit 0
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Progress")]
     pub(crate) until_end: Option<String>,

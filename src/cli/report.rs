@@ -34,6 +34,16 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let seconds = |millis: f64| format!("{:.3} s", millis / 1e3);
     let work = summary.work_ms.map_or_else(|| "no task ran".to_owned(), |work| format!("{} of work", seconds(work)));
     writeln!(out, "time       {}, {work}", seconds(summary.elapsed_ms))?;
+    for loss in &summary.data_loss {
+        writeln!(out, "data loss  {loss}")?;
+    }
+    if summary.past_life > 0 {
+        writeln!(
+            out,
+            "past life  {} tasks began in a log that is gone: nothing was written of them",
+            summary.past_life
+        )?;
+    }
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }

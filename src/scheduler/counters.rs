@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     error::{RunError, exit},
     fate::{Ending, Kind},
+    loss::DataLoss,
     record::Offset,
     sink::Unwritten,
 };
@@ -34,6 +35,8 @@ pub struct Counters {
     pub dead_lettered: u64,
     /// Failed messages that were dropped because the user asked for that.
     pub dropped: u64,
+    /// Tasks of a life of a partition that was over before they were: not answered, not committed.
+    pub past_life: u64,
     /// Commits that were not acknowledged.
     pub failed_commits: u64,
     /// The grace time was over before all tasks were.
@@ -54,6 +57,7 @@ impl Counters {
             failure_replies: 0,
             dead_lettered: 0,
             dropped: 0,
+            past_life: 0,
             failed_commits: 0,
             forced: false,
             start,
@@ -81,7 +85,7 @@ impl Counters {
     }
 
     pub(super) fn summary(&self, now: Instant, left: Left, error: Option<RunError>) -> Summary {
-        let Left { committed, uncommitted, in_flight, unanswered, last_commit_open } = left;
+        let Left { committed, uncommitted, in_flight, unanswered, last_commit_open, data_loss } = left;
         let by_partition =
             |offsets: BTreeMap<i32, Offset>| offsets.into_iter().map(|(p, offset)| (p, offset.0)).collect();
         let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
@@ -94,6 +98,7 @@ impl Counters {
             failure_replies: self.failure_replies,
             dead_lettered: self.dead_lettered,
             dropped: self.dropped,
+            past_life: self.past_life,
             failed_commits: self.failed_commits,
             in_flight_at_exit: in_flight as u64,
             unanswered: unanswered as u64,
@@ -104,6 +109,7 @@ impl Counters {
             work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
             elapsed_ms: since(self.start, now),
             forced: self.forced || last_commit_open,
+            data_loss,
             error,
         }
     }
@@ -117,6 +123,7 @@ pub(super) struct Left {
     pub(super) in_flight: usize,
     pub(super) unanswered: usize,
     pub(super) last_commit_open: bool,
+    pub(super) data_loss: Vec<DataLoss>,
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -143,6 +150,9 @@ pub struct Summary {
     pub dead_lettered: u64,
     /// Failed or malformed messages that were dropped because `--on-failure drop` says so.
     pub dropped: u64,
+    /// Tasks that began in a life of a partition that was over before they were (the topic was made anew, the log cut off):
+    /// nothing was written or committed of them.
+    pub past_life: u64,
     /// Commits that were not acknowledged, and were tried again.
     pub failed_commits: u64,
     /// Messages whose task had begun and that were not finished at the end. They run again.
@@ -167,6 +177,8 @@ pub struct Summary {
     pub elapsed_ms: f64,
     /// The grace time was over before all tasks and answers were, or the last commit was not acknowledged.
     pub forced: bool,
+    /// The data that is gone, and where the run went on; of more than 1,000 of them the first.
+    pub data_loss: Vec<DataLoss>,
     /// Why the run ended, if not by wish.
     #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,

@@ -12,6 +12,7 @@ mod failures;
 mod faults;
 mod harness;
 mod limits;
+mod loss;
 mod proxy;
 mod proxy_reads;
 mod proxy_runs;

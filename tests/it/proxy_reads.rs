@@ -64,7 +64,7 @@ macro_rules! each_reader {
 each_reader! {
     rskafka: |cluster| RskafkaReader::new(DataPlane::new(cluster), TopicPartition::new(IN, 0));
     wire: |cluster| {
-        WireReaders::new(&cluster, IN.into(), TopicId::default(), Isolation::default(), 1 << 20).partition(0)
+        WireReaders::new(&cluster, IN.into(), Isolation::default(), 1 << 20).partition(0, TopicId::default())
     };
 }
 

@@ -13,6 +13,7 @@ mod faults;
 mod harness;
 mod limits;
 mod restart;
+mod security;
 mod settings;
 mod stores;
 mod telling;

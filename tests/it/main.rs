@@ -18,6 +18,7 @@ mod proxy_reads;
 mod proxy_runs;
 mod reading;
 mod restart;
+mod security;
 mod settings;
 mod stores;
 mod telling;

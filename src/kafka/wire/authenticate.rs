@@ -11,9 +11,15 @@ use kafka_protocol::{
     messages::{SaslAuthenticateRequest, SaslHandshakeRequest},
     protocol::StrBytes,
 };
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 
-use super::{ErrorCode, Mechanism, Sasl, WireError, connection::Connection};
+use super::{ErrorCode, Mechanism, Sasl, Security, WireError, connection::Connection};
+
+/// How long we try to find out whether a port wants SASL.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest exchange, SCRAM's, has three steps.
 const MAX_STEPS: usize = 4;
@@ -53,16 +59,34 @@ impl Connection {
         Err(refused("it does not come to an end".to_owned()))
     }
 
+    /// What is behind an error of the first request of somebody who has not said who they are: a port with SASL closes the
+    /// connection then, without a word. Asks on a connection of its own.
+    pub(super) async fn first_failed(&self, error: WireError, security: &Security, until: Instant) -> WireError {
+        if self.welcome || !matches!(error, WireError::Lost { .. }) {
+            return error;
+        }
+        let until = until.min(Instant::now() + PATIENCE);
+        let offered = async {
+            let mut other = Self::open(&self.address, &self.client_id, security, until).await.ok()?;
+            // A mechanism that there is not, so that nothing begins. A port without SASL says that it is in no such state.
+            let response = other.call(1, |_| SaslHandshakeRequest::default()).await.ok()?;
+            let is_sasl = ErrorCode(response.error_code).is(ResponseError::UnsupportedSaslMechanism);
+            is_sasl.then(|| listed(&response.mechanisms))
+        };
+        match timeout_at(until, offered).await {
+            Ok(Some(offered)) => WireError::WantsSasl { broker: self.address.to_string(), offered },
+            _ => error,
+        }
+    }
+
     async fn agree_on_mechanism(&mut self, mechanism: Mechanism) -> Result<(), WireError> {
         let name = StrBytes::from_static_str(mechanism.name());
         let build = |_| SaslHandshakeRequest::default().with_mechanism(name);
         // Version 0 is followed by bytes that are no requests; version 1 is there since Kafka 1.0.
         let response = self.call::<SaslHandshakeRequest>(1, build).await?;
         ErrorCode::check(response.error_code).map_err(|code| {
-            let mut offered: Vec<_> = response.mechanisms.iter().map(StrBytes::as_str).collect();
-            offered.sort_unstable();
             let reason = if code.is(ResponseError::UnsupportedSaslMechanism) {
-                format!("it offers {}: say another with --sasl", offered.join(", "))
+                format!("it offers {}: say another with --sasl", listed(&response.mechanisms))
             } else if code.is(ResponseError::IllegalSaslState) {
                 "it does not ask who we are on this port: leave --sasl off, or name its port with SASL".to_owned()
             } else {
@@ -71,6 +95,12 @@ impl Connection {
             WireError::NotLetIn { broker: self.address.to_string(), mechanism, reason }
         })
     }
+}
+
+fn listed(mechanisms: &[StrBytes]) -> String {
+    let mut names: Vec<_> = mechanisms.iter().map(StrBytes::as_str).collect();
+    names.sort_unstable();
+    names.join(", ")
 }
 
 fn denied(mechanism: Mechanism, code: ErrorCode, message: Option<&str>) -> String {

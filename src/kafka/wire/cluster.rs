@@ -206,8 +206,11 @@ impl Cluster {
                 Connection::open(&address, &self.inner.client_id, &self.inner.security, until).await?
             }
         };
-        let response =
-            timeout_at(until, connection.call_raw(least, build)).await.unwrap_or_else(|_| Err(timed_out()))?;
+        let outcome = timeout_at(until, connection.call_raw(least, build)).await.unwrap_or_else(|_| Err(timed_out()));
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => return Err(connection.first_failed(error, &self.inner.security, until).await),
+        };
         *slot = Some(connection);
         Ok(Answer { broker: address.to_string(), request, response })
     }

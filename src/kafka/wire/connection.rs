@@ -47,13 +47,13 @@ pub(super) struct Connection {
     tls: Option<Tls>,
     /// Whom it leads to.
     pub(super) address: HostPort,
-    client_id: StrBytes,
+    pub(super) client_id: StrBytes,
     correlation_id: i32,
     versions: HashMap<i16, VersionRange>,
     /// When the broker would have us say anew who we are: then another connection is made.
     pub(super) good_until: Option<Instant>,
     /// Whether we have said who we are, or a request was answered although we have not.
-    welcome: bool,
+    pub(super) welcome: bool,
 }
 
 impl Connection {
@@ -125,8 +125,7 @@ impl Connection {
         build: impl FnOnce(i16) -> R,
     ) -> Result<(i16, Bytes), WireError> {
         let version = self.version::<R>(least)?;
-        let outcome = self.exchange(version, &build(version)).await;
-        let body = if self.welcome { outcome? } else { outcome.map_err(unwelcome)? };
+        let body = self.exchange(version, &build(version)).await?;
         self.welcome = true;
         Ok((version, self.without_header::<R>(version, body)?))
     }
@@ -291,18 +290,6 @@ fn plainly(error: WireError) -> WireError {
     match error {
         WireError::Lost { broker, request, source } if source.kind() != io::ErrorKind::TimedOut => {
             let source = io::Error::new(source.kind(), format!("{source} (does this port want TLS? --security tls)"));
-            WireError::Lost { broker, request, source }
-        }
-        error => error,
-    }
-}
-
-/// A listener with SASL closes the connection at the first request from somebody who has not said who they are.
-fn unwelcome(error: WireError) -> WireError {
-    match error {
-        WireError::Lost { broker, request, source } if source.kind() != io::ErrorKind::TimedOut => {
-            let source =
-                io::Error::new(source.kind(), format!("{source} (if this goes on: does this port want SASL? --sasl)"));
             WireError::Lost { broker, request, source }
         }
         error => error,

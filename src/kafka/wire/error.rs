@@ -33,6 +33,16 @@ pub enum WireError {
         /// Why not, and what to do about it.
         reason: String,
     },
+    /// The broker wants to be told who we are.
+    #[error(
+        "{broker} wants to know who we are: say so with --sasl, or name its port without SASL; it offers {offered}"
+    )]
+    WantsSasl {
+        /// Its address.
+        broker: String,
+        /// The mechanisms that it offers.
+        offered: String,
+    },
     /// The connection broke before the answer was there. May pass; the request may have been carried out.
     #[error("the connection to {broker} broke during {request}")]
     Lost {
@@ -135,7 +145,7 @@ impl WireError {
             Self::Connect { .. } | Self::Lost { .. } | Self::TimedOut { .. } | Self::NoLeader { .. } => true,
             Self::Answered { code, .. } => code.may_pass(),
             Self::NotCreated { source, .. } => source.may_pass(),
-            Self::Tls { .. } | Self::NotLetIn { .. } => false,
+            Self::Tls { .. } | Self::NotLetIn { .. } | Self::WantsSasl { .. } => false,
             Self::Version { .. } | Self::Garbled { .. } | Self::NoTopic { .. } | Self::NoPartition { .. } => false,
         }
     }
@@ -184,5 +194,17 @@ mod tests {
              the group, with kafka-acls.sh --add --group"
         );
         assert!(error.is_refusal() && !error.may_pass());
+    }
+
+    /// At the start they are final; later somebody may be changing a certificate or a password just now.
+    #[test]
+    fn what_is_wrong_with_security_does_not_pass_and_refuses_nothing() {
+        let (broker, reason) = ("kafka:9093".to_owned(), "expired".to_owned());
+        let errors = [
+            WireError::Tls { broker: broker.clone(), reason: reason.clone() },
+            WireError::NotLetIn { broker: broker.clone(), mechanism: Mechanism::Plain, reason },
+            WireError::WantsSasl { broker, offered: "PLAIN".to_owned() },
+        ];
+        assert!(errors.iter().all(|error| !error.may_pass() && !error.is_refusal()));
     }
 }

@@ -12,7 +12,7 @@ use kafka_protocol::{
     messages::{
         ApiVersionsRequest, ApiVersionsResponse, BrokerId, FindCoordinatorRequest, MetadataRequest, MetadataResponse,
         OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ResponseHeader,
-        SaslAuthenticateRequest, SaslHandshakeRequest,
+        SaslAuthenticateRequest, SaslHandshakeRequest, SaslHandshakeResponse,
         api_versions_response::ApiVersion,
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
         offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
@@ -115,6 +115,9 @@ impl Asked {
             ])
         } else if self.is::<MetadataRequest>() {
             self.reply::<MetadataRequest>(&self.metadata())
+        } else if self.is::<SaslHandshakeRequest>() {
+            let code = ResponseError::IllegalSaslState.code();
+            self.reply::<SaslHandshakeRequest>(&SaslHandshakeResponse::default().with_error_code(code))
         } else {
             self.coordinator_is(1)
         }

@@ -152,11 +152,26 @@ async fn what_a_broker_offers_is_told() {
 }
 
 #[tokio::test]
-async fn a_port_that_wants_sasl_is_suspected() {
-    let script = |asked: &Asked| if asked.is::<MetadataRequest>() { Reply::Close } else { asked.quiet() };
-    let error = cluster(script).await.topic("t").await.unwrap_err();
-    assert!(error.may_pass(), "it may be a broker that is going down: {error}");
-    assert!(crate::kafka::with_causes(&error).contains("does this port want SASL? --sasl"), "{error}");
+async fn a_port_that_wants_sasl_is_told_from_a_broker_that_goes_down() {
+    let with = async |code| {
+        let script = move |asked: &Asked| match asked.is::<SaslHandshakeRequest>() {
+            true => {
+                let mechanisms = ["PLAIN", "GSSAPI"].map(StrBytes::from_static_str).to_vec();
+                let response = SaslHandshakeResponse::default().with_error_code(code).with_mechanisms(mechanisms);
+                asked.reply::<SaslHandshakeRequest>(&response)
+            }
+            false if asked.is::<MetadataRequest>() => Reply::Close,
+            false => asked.quiet(),
+        };
+        cluster(script).await.topic("t").await.unwrap_err()
+    };
+    let error = with(33).await;
+    assert!(
+        matches!(error, WireError::WantsSasl { .. }) && error.to_string().contains("offers GSSAPI, PLAIN"),
+        "{error}"
+    );
+    let error = with(34).await;
+    assert!(matches!(error, WireError::Lost { .. }), "{error}");
 }
 
 /// A broker's side of SCRAM-SHA-256 with the password "pencil" (RFC 5802).

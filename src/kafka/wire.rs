@@ -23,6 +23,9 @@ mod cluster;
 mod code;
 mod connection;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod produce;
 mod topics;

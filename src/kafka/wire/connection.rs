@@ -10,7 +10,7 @@ use kafka_protocol::{
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
@@ -151,10 +151,8 @@ impl Connection {
         Ok(response)
     }
 
-    fn decode<R: Request>(&self, version: i16, mut body: Bytes) -> Result<R::Response, WireError> {
-        ResponseHeader::decode(&mut body, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut body, version))
-            .map_err(|error| self.garbled::<R>(error))
+    fn decode<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response, WireError> {
+        decode_response::<R>(version, body).map_err(|error| self.garbled::<R>(error))
     }
 
     fn garbled<R: Request>(&self, reason: impl ToString) -> WireError {
@@ -186,9 +184,15 @@ async fn connect(address: &HostPort, until: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
+/// The response in a frame, behind its header.
+pub(super) fn decode_response<R: Request>(version: i16, mut frame: Bytes) -> anyhow::Result<R::Response> {
+    ResponseHeader::decode(&mut frame, R::Response::header_version(version))?;
+    R::Response::decode(&mut frame, version)
+}
+
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not
 /// with what the length promises.
-async fn read_frame(stream: &mut TcpStream) -> io::Result<Result<Bytes, String>> {
+pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Bytes, String>> {
     let length = stream.read_i32().await?;
     let length = match usize::try_from(length) {
         Ok(length) if length <= MAX_RESPONSE_BYTES => length,

@@ -5,30 +5,34 @@
 //!   scheduler   fetched ▶ load ▶ done ▶ (write ▶ written) ▶ freed, with all workers free at the start of each chunk
 //!   fate        a task's answer becomes the record to write
 //!   format      is a value well-formed
+//!   batch       the records of a Fetch response, as it came and from lz4
 //! ```
 //!
 //! The rate that is shown is messages a second on one thread. `cargo test --all-targets` starts this without `--bench`:
-//! then each runs once, for its assertions. Deliberately not here: the batch codecs, which are private, and everything
-//! end to end (`benches/compare`).
+//! then each runs once, for its assertions. Deliberately not here: everything end to end
+//! (`benches/compare`).
 
 use std::{
     collections::BTreeSet,
     hint::black_box,
+    io::Write,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use longshore::{
     Answer, OnDataLoss, Record,
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
+    kafka::batch::{Inflater, split},
     page::Page,
     record::{AssignmentId, Headers, LeaderEpoch, Offset, Outgoing, TopicId, TopicPartition},
     scheduler::{Assignment, Kept, Load, Rules, Scheduler, Written},
     task::Format,
     tracker::{SPAN, Tracker},
 };
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 /// As many records as a fetch loop gives to the engine at once, at the most.
 const CHUNK: usize = 512;
@@ -39,6 +43,8 @@ const WINDOW: usize = 10_000;
 /// A task that is long enough to travel alone.
 const LONG: Duration = Duration::from_millis(1);
 const MESSAGE_BYTES: usize = 256;
+/// As many records as librdkafka and Kafka's own tools put into a batch of a megabyte, about.
+const BATCH: usize = 3500;
 const ANSWER: &[u8] = br#"{"status":"ok","topic":"scenarios","partition":3,"offset":1234567,"took_ms":5000}"#;
 /// What Longshore itself adds to an answer.
 const ANSWER_HEADERS: usize = 4;
@@ -53,6 +59,7 @@ fn main() {
     schedulers(&mut criterion);
     fates(&mut criterion);
     formats(&mut criterion);
+    batches(&mut criterion);
     criterion.final_summary();
 }
 
@@ -304,4 +311,84 @@ fn formats(criterion: &mut Criterion) {
     assert_eq!(Format::Json.check(&record), Ok(()));
     group.bench_function("json, 256 bytes", |bencher| bencher.iter(|| Format::Json.check(black_box(&record))));
     group.finish();
+}
+
+fn batches(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("batch");
+    let source = Arc::new(TopicPartition::new("scenarios", 0));
+    let plain = batch_content();
+    let lz4 = {
+        // As Kafka's clients do it: independent blocks of 64 KiB.
+        let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&plain).and_then(|()| Ok(encoder.finish()?)).expect("a vector takes all")
+    };
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (name, codec, content) in [("uncompressed, 256 bytes", 0, plain), ("lz4, 256 bytes", 3, lz4)] {
+        let batch = batch(codec, &content);
+        let (mut inflater, mut records) = (Inflater::new(64 << 20), Vec::new());
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                records.clear();
+                for batch in split(batch.clone()) {
+                    let batch = batch.expect("a batch");
+                    batch.check_crc().expect("good");
+                    batch.records(&source, Offset(0), &mut inflater, &mut records).expect("good");
+                }
+                assert_eq!(records.len(), BATCH);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The records of a batch without its header: a key of 16 bytes, a value of [`MESSAGE_BYTES`] that compresses about as JSON
+/// does.
+fn batch_content() -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut content = Vec::new();
+    for at in 0..BATCH as u16 {
+        let mut record = vec![0, 0];
+        varint(&mut record, at);
+        varint(&mut record, 16);
+        record.extend(format!("scenario-{:07}", rng.u32(..10_000_000)).bytes());
+        varint(&mut record, MESSAGE_BYTES as u16);
+        record.extend(
+            (0..MESSAGE_BYTES / 8).flat_map(|_| if rng.bool() { *b"\"name\":\"" } else { rng.u64(..).to_le_bytes() }),
+        );
+        record.push(0);
+        varint(&mut content, record.len() as u16);
+        content.extend(record);
+    }
+    content
+}
+
+fn batch(codec: i16, content: &[u8]) -> Bytes {
+    let mut batch = Vec::new();
+    batch.put_i64(0);
+    batch.put_i32(49 + content.len() as i32);
+    batch.put_i32(0);
+    batch.put_i8(2);
+    batch.put_u32(0);
+    batch.put_i16(codec);
+    batch.put_i32(BATCH as i32 - 1);
+    batch.put_bytes(0, 8 + 8);
+    batch.put_i64(-1);
+    batch.put_i16(-1);
+    batch.put_i32(-1);
+    batch.put_i32(BATCH as i32);
+    batch.extend_from_slice(content);
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.into()
+}
+
+/// A number that is not negative, in zigzag.
+fn varint(out: &mut Vec<u8>, number: u16) {
+    let mut rest = u32::from(number) * 2;
+    while rest > 127 {
+        out.push(rest as u8 | 128);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }

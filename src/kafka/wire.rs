@@ -28,6 +28,9 @@ mod connection;
 mod error;
 mod fetch;
 mod fetched;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod produce;
 mod sasl;

@@ -14,7 +14,7 @@ use kafka_protocol::{
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
@@ -219,9 +219,8 @@ impl Connection {
         Ok(response)
     }
 
-    fn without_header<R: Request>(&self, version: i16, mut body: Bytes) -> Result<Bytes, WireError> {
-        let header = ResponseHeader::decode(&mut body, R::Response::header_version(version));
-        header.map(|_| body).map_err(|error| self.garbled::<R>(error))
+    fn without_header<R: Request>(&self, version: i16, body: Bytes) -> Result<Bytes, WireError> {
+        response_body::<R>(version, body).map_err(|error| self.garbled::<R>(error))
     }
 
     fn decode<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response, WireError> {
@@ -316,9 +315,15 @@ async fn connect(address: &HostPort, until: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
+/// What is behind the header of a response.
+pub(super) fn response_body<R: Request>(version: i16, mut frame: Bytes) -> anyhow::Result<Bytes> {
+    ResponseHeader::decode(&mut frame, R::Response::header_version(version))?;
+    Ok(frame)
+}
+
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not
 /// with what the length promises: what was not written to yet is only address space.
-async fn read_frame(stream: &mut Stream) -> io::Result<Result<Bytes, String>> {
+pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Bytes, String>> {
     let length = stream.read_i32().await?;
     if length.to_be_bytes().starts_with(&TLS_ALERT) {
         return Ok(Err("an alert of TLS: this port speaks TLS, so say --security tls".to_owned()));

@@ -15,8 +15,10 @@
 //! was abandoned half-way is closed, never used again: an answer can never be taken for another's. A name is looked up
 //! anew at each connect.
 //!
-//! Deliberately not in here yet: TLS, SASL, and fetching. A broker's throttle times need no action: it delays
-//! its answers itself (KIP-219).
+//! A broker that throttles us is left alone for as long as it asks (`throttle.rs`), so that it is not taken for one that
+//! hangs.
+//!
+//! Deliberately not in here yet: TLS, SASL, and fetching.
 
 mod address;
 mod cluster;
@@ -25,6 +27,7 @@ mod connection;
 mod error;
 mod groups;
 mod produce;
+mod throttle;
 mod topics;
 
 #[cfg(test)]

@@ -408,14 +408,7 @@ impl Scheduler {
     /// What has been done, as told at the end.
     #[must_use]
     pub fn summary(&mut self, now: Instant) -> Summary {
-        let dirty = self.partitions.values().filter(|p| p.is_dirty());
-        let left = Left {
-            committed: self.partitions.values().filter_map(|p| Some((p.source.partition, p.committed?))).collect(),
-            uncommitted: dirty.map(|p| (p.source.partition, p.tracker.committable())).collect(),
-            in_flight: self.partitions.values().map(|p| p.tracker.begun()).sum(),
-            unanswered: self.writing,
-            last_commit_open: self.is_uncommitted(),
-        };
+        let left = Left::of(self.partitions.values(), self.writing, self.is_uncommitted());
         self.counters.summary(now, left, self.error.take())
     }
 

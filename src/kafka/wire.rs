@@ -26,6 +26,7 @@ mod code;
 mod connection;
 mod error;
 mod groups;
+mod guarded;
 mod produce;
 mod throttle;
 mod topics;

@@ -7,6 +7,7 @@ use std::{
 
 use serde::Serialize;
 
+use super::parts::Partition;
 use crate::{
     error::{RunError, exit},
     fate::{Ending, Kind},
@@ -115,6 +116,23 @@ pub(super) struct Left {
     pub(super) in_flight: usize,
     pub(super) unanswered: usize,
     pub(super) last_commit_open: bool,
+}
+
+impl Left {
+    pub(super) fn of<'a>(
+        partitions: impl Iterator<Item = &'a Partition> + Clone,
+        unanswered: usize,
+        last_commit_open: bool,
+    ) -> Self {
+        let dirty = partitions.clone().filter(|p| p.is_dirty());
+        Self {
+            uncommitted: dirty.map(|p| (p.source.partition, p.tracker.committable())).collect(),
+            committed: partitions.clone().filter_map(|p| Some((p.source.partition, p.committed?))).collect(),
+            in_flight: partitions.map(|p| p.tracker.begun()).sum(),
+            unanswered,
+            last_commit_open,
+        }
+    }
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{HostPort, RequestName, WireError, cluster::to_ms};
+use super::{HostPort, RequestName, WireError, cluster::to_ms, guarded::Guarded};
 
 /// No response that this client asks for is nearly as large; what claims to be larger is not one.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
@@ -151,8 +151,12 @@ impl Connection {
         Ok(response)
     }
 
-    fn decode<R: Request>(&self, version: i16, mut body: Bytes) -> Result<R::Response, WireError> {
-        ResponseHeader::decode(&mut body, R::Response::header_version(version))
+    fn decode<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response, WireError> {
+        let header_version = R::Response::header_version(version);
+        // The header of this one stays as it was, for brokers that know no other.
+        let flexible = header_version > 0 || (R::KEY == ApiVersionsRequest::KEY && version >= 3);
+        let mut body = Guarded::new(body, flexible);
+        ResponseHeader::decode(&mut body, header_version)
             .and_then(|_| R::Response::decode(&mut body, version))
             .map_err(|error| self.garbled::<R>(error))
     }

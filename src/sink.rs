@@ -67,7 +67,8 @@ pub enum WriteError {
 /// Something that can write to one partition. Batching, retries and patience are the loop's, not its.
 pub trait PartitionWriter: Send + 'static {
     /// Writes `records` as one batch, in this order. `Ok` says that every in-sync replica has them all (`acks=all`).
-    /// Never takes longer than the writer's own deadline, whatever the broker does. After an error other than
+    /// Never takes longer than the writer's own deadline, whatever the broker does, and before it what a broker that
+    /// throttles us asks to wait. After an error other than
     /// [`TooLarge`](WriteError::TooLarge), the same records have to be written before any others, so that a writer can
     /// see to it that they are not there twice.
     fn write(&mut self, records: &[Outgoing]) -> impl Future<Output = Result<(), WriteError>> + Send;

@@ -17,8 +17,10 @@
 //! was abandoned half-way is closed, never used again: an answer can never be taken for another's. A name is looked up
 //! anew at each connect.
 //!
-//! Deliberately not in here: batches and what is in them. A broker's throttle times need no action: it delays
-//! its answers itself (KIP-219).
+//! A broker that throttles us is left alone for as long as it asks (`throttle.rs`), so that it is not taken for one that
+//! hangs.
+//!
+//! Deliberately not in here: batches and what is in them.
 
 mod address;
 mod authenticate;
@@ -32,9 +34,11 @@ mod fetched;
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
+mod guarded;
 mod produce;
 mod sasl;
 mod security;
+mod throttle;
 mod tls;
 mod topics;
 

@@ -117,8 +117,8 @@ impl Alarm {
 impl State {
     fn waits(&mut self, partition: i32, waiting: Waiting, now: Instant) -> Option<Ring> {
         let reason = waiting.reason.clone();
+        let since = *self.since.get_or_insert(waiting.since);
         self.waiting.insert(partition, waiting);
-        let since = *self.since.get_or_insert(now);
         let quiet = now.duration_since(since) < QUIET;
         if quiet || self.rang.is_some_and(|at| now.duration_since(at) < RING_EVERY) {
             return None;
@@ -170,6 +170,13 @@ mod tests {
         assert_eq!(ring, Ring { partitions: 2, records: 5, waited: s(1), reason: "b".into() });
         let rings = (2..=90).filter(|n| state.waits((n % 2) as i32, because("c", 1, begun), begun + s(*n)).is_some());
         assert_eq!(rings.collect::<Vec<_>>(), [31, 61]);
+    }
+
+    #[test]
+    fn what_hangs_for_long_is_told_when_it_is_first_heard_of() {
+        let begun = Instant::now();
+        let ring = State::default().waits(0, because("no answer", 1, begun), begun + s(5)).expect("it has taken long");
+        assert_eq!(ring.waited, s(5));
     }
 
     #[test]

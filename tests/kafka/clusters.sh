@@ -1,5 +1,5 @@
 # Clusters of a few nodes, for `kafka cluster`. Sourced by it; it does nothing by itself.
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2030,SC2031,SC2154,SC2034
 
 # The folders of the nodes of cluster DIR.
 nodes_of() {

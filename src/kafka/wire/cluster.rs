@@ -15,17 +15,24 @@ use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse},
-    protocol::{Decodable, Request, StrBytes},
+    protocol::{Request, StrBytes},
 };
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::debug;
+use tracing::{debug, info};
 
-use super::{ErrorCode, HostPort, RequestName, Security, WireError, connection::Connection};
+use super::{
+    ErrorCode, HostPort, RequestName, Security, WireError,
+    connection::{self, Connection},
+    throttle::Throttled,
+};
 use crate::kafka::Deadlines;
 
 /// The pause after the first failed attempt, and the longest one. They double in between, less a random part.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A throttle time of at least this is told of, and no more often than every [`THROTTLE_SAY_EVERY`].
+const THROTTLE_SAY: Duration = Duration::from_secs(1);
+const THROTTLE_SAY_EVERY: Duration = Duration::from_secs(30);
 
 /// A cluster, as seen from its bootstrap brokers. Cheap to clone; clones share their connections.
 ///
@@ -46,12 +53,15 @@ struct Inner {
 
 #[derive(Default)]
 struct Known {
-    /// Where each broker listens, by the latest answer that names it.
+    /// Where each broker listens, by the latest answer that lists them all, or that names one.
     nodes: BTreeMap<i32, HostPort>,
     /// One connection per broker, made at its first use. A call takes the connection out for as long as it lasts, so that
     /// one that fails, or is dropped, leaves none behind.
     connections: HashMap<Peer, Arc<tokio::sync::Mutex<Option<Connection>>>>,
     coordinators: HashMap<String, i32>,
+    /// Until when a broker asks to be left alone.
+    muted: HashMap<Peer, Instant>,
+    throttle_said: Option<Instant>,
     /// Which of the candidates to ask where any broker will do: moves on when one fails.
     turn: usize,
 }
@@ -164,8 +174,8 @@ impl Cluster {
         }
     }
 
-    /// Asks `peer` once.
-    pub(super) async fn ask<R: Request>(
+    /// Asks `peer` once. If it has asked to be left alone, waits for that first, and has as much time after it as before.
+    pub(super) async fn ask<R: Request<Response: Throttled>>(
         &self,
         peer: Peer,
         until: Instant,
@@ -173,7 +183,9 @@ impl Cluster {
         build: impl FnOnce(i16) -> R,
     ) -> Result<Answer<R::Response>, WireError> {
         let answer = self.ask_raw(peer, until, least, build).await?;
-        answer.read(|version, mut body| R::Response::decode(&mut body, version))
+        let answer = answer.read(connection::read::<R>)?;
+        self.heed(peer, &answer);
+        Ok(answer)
     }
 
     /// Asks `peer` once, for an answer that is still to be read.
@@ -184,6 +196,7 @@ impl Cluster {
         least: i16,
         build: impl FnOnce(i16) -> R,
     ) -> Result<Answer<(i16, Bytes)>, WireError> {
+        let until = self.leave_alone(peer, until).await;
         let (address, slot) = {
             let mut known = self.known();
             let Some(address) = self.address(&known, peer) else {
@@ -215,8 +228,32 @@ impl Cluster {
         Ok(Answer { broker: address.to_string(), request, response })
     }
 
+    /// Waits for as long as `peer` wants to be left alone, and moves a deadline by that. Nothing is held meanwhile.
+    async fn leave_alone(&self, peer: Peer, until: Instant) -> Instant {
+        let now = Instant::now();
+        let muted = self.known().muted.get(&peer).copied().filter(|muted| *muted > now);
+        let Some(muted) = muted else { return until };
+        tokio::time::sleep_until(muted).await;
+        until + (muted - now)
+    }
+
+    /// Leaves the broker alone from now on, if its answer says so.
+    pub(super) fn heed(&self, peer: Peer, answer: &Answer<impl Throttled>) {
+        let Some(throttle) = answer.response.throttle() else { return };
+        let Answer { broker, request, .. } = answer;
+        let now = Instant::now();
+        let mut known = self.known();
+        known.muted.insert(peer, now + throttle);
+        let quiet = known.throttle_said.is_some_and(|at| now.duration_since(at) < THROTTLE_SAY_EVERY);
+        if throttle >= THROTTLE_SAY && !quiet {
+            known.throttle_said = Some(now);
+            drop(known);
+            info!(%broker, %request, ?throttle, "over the broker's quota: waiting for as long as it asks");
+        }
+    }
+
     /// Asks any broker once, and another one next time if this one fails.
-    pub(super) async fn ask_any<R: Request>(
+    pub(super) async fn ask_any<R: Request<Response: Throttled>>(
         &self,
         until: Instant,
         least: i16,
@@ -255,15 +292,24 @@ impl Cluster {
         let answer = self.ask_any::<MetadataRequest>(until, 4, build).await?;
         answer.check(answer.response.error_code, || "the cluster".to_owned())?;
         let mut known = self.known();
+        if !answer.response.brokers.is_empty() {
+            // Those that are no longer listed are gone, or have moved and will be listed again.
+            known.nodes.clear();
+        }
         for broker in &answer.response.brokers {
             learn(&mut known, broker.node_id.0, &broker.host, broker.port);
         }
+        let Known { nodes, connections, muted, .. } = &mut *known;
+        let is_there = |peer: &Peer| !matches!(peer, Peer::Node(node) if !nodes.contains_key(node));
+        connections.retain(|peer, _| is_there(peer));
+        muted.retain(|peer, _| is_there(peer));
+        drop(known);
         Ok(answer)
     }
 
     /// Asks the coordinator of `group` once. If the answer is an error (which `check` finds out), it is looked up anew at
     /// the next attempt.
-    pub(super) async fn ask_coordinator<R: Request, T>(
+    pub(super) async fn ask_coordinator<R: Request<Response: Throttled>, T>(
         &self,
         group: &str,
         until: Instant,

@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     HostPort, RequestName, Security, WireError,
     cluster::to_ms,
+    guarded::Guarded,
     security::Stream,
     tls::{self, Tls},
 };
@@ -136,8 +137,8 @@ impl Connection {
         least: i16,
         build: impl FnOnce(i16) -> R,
     ) -> Result<R::Response, WireError> {
-        let (version, mut body) = self.call_raw(least, build).await?;
-        R::Response::decode(&mut body, version).map_err(|error| self.garbled::<R>(error))
+        let (version, body) = self.call_raw(least, build).await?;
+        read::<R>(version, body).map_err(|error| self.garbled::<R>(error))
     }
 
     /// The highest version of `R` that both sides know.
@@ -224,8 +225,8 @@ impl Connection {
     }
 
     fn decode<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response, WireError> {
-        let mut body = self.without_header::<R>(version, body)?;
-        R::Response::decode(&mut body, version).map_err(|error| self.garbled::<R>(error))
+        let body = self.without_header::<R>(version, body)?;
+        read::<R>(version, body).map_err(|error| self.garbled::<R>(error))
     }
 
     /// TLS has reasons of its own to end a connection, a client certificate that the broker does not take among them.
@@ -316,9 +317,20 @@ async fn connect(address: &HostPort, until: Instant) -> io::Result<TcpStream> {
 }
 
 /// What is behind the header of a response.
-pub(super) fn response_body<R: Request>(version: i16, mut frame: Bytes) -> anyhow::Result<Bytes> {
+pub(super) fn response_body<R: Request>(version: i16, frame: Bytes) -> anyhow::Result<Bytes> {
+    let mut frame = Guarded::new(frame, is_flexible::<R>(version));
     ResponseHeader::decode(&mut frame, R::Response::header_version(version))?;
-    Ok(frame)
+    Ok(frame.into_rest())
+}
+
+/// Reads a response behind its header.
+pub(super) fn read<R: Request>(version: i16, body: Bytes) -> anyhow::Result<R::Response> {
+    R::Response::decode(&mut Guarded::new(body, is_flexible::<R>(version)), version)
+}
+
+/// Whether lengths are varints (KIP-482). The header of one response stays as it was, for brokers that know no other.
+fn is_flexible<R: Request>(version: i16) -> bool {
+    R::Response::header_version(version) > 0 || (R::KEY == ApiVersionsRequest::KEY && version >= 3)
 }
 
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not

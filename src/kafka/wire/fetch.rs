@@ -68,6 +68,7 @@ impl Cluster {
         };
         let answer = self.ask_raw::<FetchRequest>(Peer::Node(leader), until, 4, build).await?;
         let answer = answer.read(fetched::read)?;
+        self.heed(Peer::Node(leader), &answer);
         answer.check(answer.response.code.0, || format!("topic {topic}"))?;
         let mut by_partition: HashMap<_, _> = answer.response.partitions.into_iter().collect();
         Ok(wanted.iter().map(|wanted| by_partition.remove(&wanted.partition)).collect())

@@ -1,12 +1,13 @@
 //! PURE. Reads the response to a Fetch, versions 4 to 18.
 //!
-//! Of our own making, though every other message is kafka-protocol's: that crate allocates whatever length an array claims,
-//! and a bit that flips on the way of a gigabyte of records is not to cost the process. Here a claim is compared with what
-//! is left. What no reader needs is passed over.
+//! Of our own making, though every other message is kafka-protocol's: that crate sets aside memory for whatever length an
+//! array claims. `guarded.rs` holds it to an element for each byte of the frame, which is gigabytes for a frame full of
+//! records; a bit that flips on their way is not to cost the process. Here a claim costs nothing before it is found true.
+//! What no reader needs is passed over.
 
 use bytes::{Buf, Bytes};
 
-use super::ErrorCode;
+use super::{ErrorCode, throttle::Throttled};
 use crate::{kafka::batch::Aborted, record::Offset};
 
 /// From this version on lengths are varints, and structures end with tagged fields (KIP-482).
@@ -30,9 +31,16 @@ pub(in crate::kafka) struct Fetched {
 /// A response, as far as it matters.
 #[derive(Debug)]
 pub(super) struct Response {
+    throttle_ms: i32,
     pub(super) code: ErrorCode,
     /// By partition, of whatever topic.
     pub(super) partitions: Vec<(i32, Fetched)>,
+}
+
+impl Throttled for Response {
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_ms
+    }
 }
 
 /// Reads the body of a response.
@@ -41,8 +49,7 @@ pub(super) struct Response {
 /// What it lacks.
 pub(super) fn read(version: i16, body: Bytes) -> Result<Response, &'static str> {
     let mut from = Reading { left: body, flexible: version >= FLEXIBLE_SINCE };
-    // How long the request was throttled.
-    from.pass(4)?;
+    let throttle_ms = from.i32()?;
     let mut code = ErrorCode(0);
     if version >= 7 {
         code = ErrorCode(from.i16()?);
@@ -62,7 +69,7 @@ pub(super) fn read(version: i16, body: Bytes) -> Result<Response, &'static str> 
         from.tags()?;
     }
     from.tags()?;
-    Ok(Response { code, partitions })
+    Ok(Response { throttle_ms, code, partitions })
 }
 
 struct Reading {

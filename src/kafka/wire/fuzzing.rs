@@ -3,13 +3,10 @@
 
 use bytes::Bytes;
 use futures::FutureExt;
-use kafka_protocol::{
-    messages::*,
-    protocol::{Decodable, Request},
-};
+use kafka_protocol::{messages::*, protocol::Request};
 
 use super::{
-    connection::{read_frame, response_body},
+    connection::{read, read_frame, response_body},
     fetched,
 };
 
@@ -40,7 +37,7 @@ fn decode(api: u8, version: u8, frame: Bytes) {
 }
 
 fn decode_as<R: Request>(version: u8, frame: Bytes) {
-    read_as::<R, _, _>(version, frame, |version, mut body| R::Response::decode(&mut body, version));
+    read_as::<R, _, _>(version, frame, read::<R>);
 }
 
 fn read_as<R: Request, T, E>(version: u8, frame: Bytes, read: impl FnOnce(i16, Bytes) -> Result<T, E>) {

@@ -35,13 +35,13 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
- * Fills topics on a real Kafka with everything that a topic can hold: for tests/kafka/readers, which calls it by
+ * Fills topics on a real Kafka with everything that a topic can hold. tests/kafka/readers calls it:
  *
  *     tests/kafka/kafka tool tests/kafka/topics/Topics.java HOST:PORT DIR
  *
  * DIR is the broker's log directory: it shows how far the log cleaner is. What is written is the same each time, but for
  * the times that the broker sets. Kafka's own producer writes what it can; the rest goes out as batches made by hand
- * (class Raw), which the broker checks as it checks any other. What only librdkafka writes is not here: see `readers`.
+ * (class Raw), which the broker checks as it checks any other. What librdkafka writes is written by `readers` itself.
  *
  * A flush makes a batch: producers linger until told.
  */
@@ -95,6 +95,8 @@ public final class Topics {
             topics.add(topic("java-" + codec, 1));
             topics.add(topic("librdkafka-" + codec, 1));
         }
+        topics.add(topic("librdkafka-headers", 1));
+        topics.add(topic("librdkafka-tx", 1));
         topics.add(topic("append-time", 1, "message.timestamp.type", "LogAppendTime"));
         topics.add(topic("nanoseconds", 1, "message.timestamp.after.max.ms", "" + Long.MAX_VALUE));
         topics.add(topic("over-the-fetch-size", 1, "max.message.bytes", "8000000"));
@@ -241,7 +243,9 @@ public final class Topics {
             }
             to.flush();
             to.send(0, BEGIN, new byte[0], new byte[0]);
-            to.send(0, BEGIN, bytes("null"), null, header("a", "1"), header("a", "2"), new RecordHeader("a", (byte[]) null));
+            if (!codec.equals("none")) {
+                to.send(0, BEGIN, bytes("null"), null, header("a", "1"), header("a", "2"), new RecordHeader("a", (byte[]) null));
+            }
             to.flush();
             to.send(0, BEGIN, bytes("large text"), text(1, 600_000));
             to.flush();

@@ -29,6 +29,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use clap::Parser;
 use longshore::{
     kafka::{
@@ -179,11 +180,10 @@ async fn count<R: PartitionReader>(partitions: Vec<Partition<R>>) -> Result<()> 
         tasks.spawn(async move {
             let (mut records, mut bytes) = (0_u64, 0_u64);
             while let Some(batch) = partition.read().await? {
-                let length = |record: &Record| {
-                    record.key.as_ref().map_or(0, |key| key.len()) + record.value.as_ref().map_or(0, |value| value.len())
-                };
+                let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+                let lengths = batch.records.iter().map(|record| length(&record.key) + length(&record.value));
                 records += batch.records.len() as u64;
-                bytes += batch.records.iter().map(length).sum::<usize>() as u64;
+                bytes += lengths.sum::<usize>() as u64;
             }
             anyhow::Ok((records, bytes))
         });

@@ -96,7 +96,14 @@ fn readers(args: &Args, cluster: &Cluster, view: &TopicView) -> Result<Readers> 
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprintln!("dump: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> Result<ExitCode> {
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(tracing::Level::WARN).init();
     let args = Args::parse();
     let brokers = args.brokers.iter().map(|broker| broker.parse()).collect::<Result<_, _>>()?;

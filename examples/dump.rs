@@ -32,13 +32,13 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Parser;
 use longshore::{
+    config::DEFAULT_MAX_IN_FLIGHT_BYTES,
     kafka::{
-        Deadlines,
-        data_plane::DataPlane,
-        reader::RskafkaReader,
+        Deadlines, Isolation,
+        reader::{ReadBy, Reader, Readers, WireReaders},
         wire::{At, Cluster, TopicView},
     },
-    record::{Header, Offset, Record, TopicPartition},
+    record::{Header, Offset, Record},
     source::{Batch, PartitionReader, ReadError},
 };
 use sha2::{Digest, Sha256};
@@ -61,10 +61,10 @@ struct Args {
     /// The topic to read
     #[arg(short, long, value_name = "NAME")]
     topic: String,
-    /// What reads it: rskafka
-    #[arg(long, default_value = "rskafka")]
+    /// What reads it: auto, rskafka or wire
+    #[arg(long, default_value = "auto")]
     reader: String,
-    /// Which records of transactions to read: read_uncommitted
+    /// Which records of transactions to read: read_uncommitted or read_committed
     #[arg(long, default_value = "read_uncommitted")]
     isolation: String,
     /// Where to begin in each partition, or at its beginning if that is later
@@ -79,20 +79,22 @@ struct Args {
 }
 
 /// A reader for each partition, in order.
-type Readers = Vec<(i32, RskafkaReader)>;
-
-fn readers(args: &Args, cluster: &Cluster, view: &TopicView) -> Result<Readers> {
-    if args.isolation != "read_uncommitted" {
-        bail!("--isolation is read_uncommitted, not {:?}", args.isolation);
-    }
-    match args.reader.as_str() {
-        "rskafka" => {
-            let plane = DataPlane::new(cluster.clone());
-            let reader = |n: i32| RskafkaReader::new(plane.clone(), TopicPartition::new(args.topic.as_str(), n));
-            Ok(view.partitions.iter().map(|p| (p.partition, reader(p.partition))).collect())
-        }
-        other => bail!("--reader is rskafka, not {other:?}"),
-    }
+fn readers(args: &Args, cluster: &Cluster, view: &TopicView) -> Result<Vec<(i32, Reader)>> {
+    let by = match args.reader.as_str() {
+        "auto" => ReadBy::Auto,
+        "rskafka" => ReadBy::Rskafka,
+        "wire" => ReadBy::Wire,
+        other => bail!("--reader is auto, rskafka or wire, not {other:?}"),
+    };
+    let isolation = match args.isolation.as_str() {
+        "read_uncommitted" => Isolation::ReadUncommitted,
+        "read_committed" => Isolation::ReadCommitted,
+        other => bail!("--isolation is read_uncommitted or read_committed, not {other:?}"),
+    };
+    let topic = args.topic.as_str().into();
+    let wire = WireReaders::new(cluster, topic, isolation, DEFAULT_MAX_IN_FLIGHT_BYTES);
+    let readers = Readers::new(wire, by, view.partitions.len());
+    Ok(view.partitions.iter().map(|p| (p.partition, readers.partition(p.partition, view.id))).collect())
 }
 
 #[tokio::main]
@@ -157,6 +159,9 @@ impl<R: PartitionReader> Partition<R> {
         while !self.ended {
             match self.reader.fetch(self.next, self.fetch_bytes, MAX_WAIT).await {
                 Ok(batch) => {
+                    if let Some(damage) = batch.records.iter().find_map(|record| record.damage.as_ref()) {
+                        bail!("the batch up to {} is damaged: {}", damage.last, damage.reason);
+                    }
                     self.ended = batch.next >= batch.high_watermark;
                     if batch.next > self.next || self.ended {
                         self.next = batch.next;

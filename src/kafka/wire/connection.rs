@@ -186,8 +186,13 @@ async fn connect(address: &HostPort, until: Instant) -> io::Result<TcpStream> {
 
 /// The response in a frame, behind its header.
 pub(super) fn decode_response<R: Request>(version: i16, mut frame: Bytes) -> anyhow::Result<R::Response> {
-    ResponseHeader::decode(&mut frame, R::Response::header_version(version))?;
+    decode_header::<R>(version, &mut frame)?;
     R::Response::decode(&mut frame, version)
+}
+
+/// Takes the header off a frame.
+pub(super) fn decode_header<R: Request>(version: i16, frame: &mut Bytes) -> anyhow::Result<ResponseHeader> {
+    ResponseHeader::decode(frame, R::Response::header_version(version))
 }
 
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not

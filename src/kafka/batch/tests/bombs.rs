@@ -74,6 +74,8 @@ fn bombs() -> Vec<(&'static str, Codec, Vec<u8>)> {
         bombs.push((name, Codec::Zstd, zstd(header, &vec![run.clone(); (LIMIT >> 17) + 1])));
         bombs.push((name, Codec::Zstd, zstd(header, &vec![literals(128 << 10); (LIMIT >> 17) + 1])));
         bombs.push((name, Codec::Zstd, zstd(header, &vec![literals((1 << 20) - 1); 2000])));
+        // So few blocks that they would be little, if they were as large as they may be.
+        bombs.push((name, Codec::Zstd, zstd(header, &vec![literals((1 << 20) - 1); 35])));
     }
     let mut declared = vec![0b1110_0000];
     declared.put_u64_le(1 << 40);

@@ -60,15 +60,17 @@ impl Scheduler {
             if self.breaks(Defect::TrustEveryEpoch) {
                 verified.epoch = LeaderEpoch::UNKNOWN;
             }
-            (!life.is_done()).then_some((*number, Read { life: id, next: life.tracker.next(), verified, told, unsure }))
+            (!life.is_dead()).then_some((*number, Read { life: id, next: life.tracker.next(), verified, told, unsure }))
         };
         self.partitions.iter().filter_map(read).collect()
     }
 
-    /// The lowest unfinished offset of a partition: that of its first life that still has something to do.
+    /// The lowest unfinished offset of a partition: that of its first life that still has something to do; or else, at the
+    /// end of a run, where its last life was cut off.
     pub(super) fn committable(&self, partition: &Partition) -> Option<Offset> {
-        let life = partition.lives.iter().map(|id| &self.lives[id]).find(|life| !life.is_done())?;
-        Some(life.tracker.committable())
+        let mut lives = partition.lives.iter().map(|id| &self.lives[id]).filter(|life| !life.is_dead());
+        let last = lives.clone().next_back()?;
+        Some(lives.find(|life| !life.is_done()).unwrap_or(last).tracker.committable())
     }
 
     /// Takes in what a look showed, and what became of the commit that went with it.

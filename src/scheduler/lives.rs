@@ -15,7 +15,7 @@
 //!
 //! With `--until-end` a life ends where the log ended when the life began; a partition that is added is not worked off.
 
-use super::*;
+use super::{parts::NOTHING, *};
 use crate::{
     lineage::{Bounds, Told, Verified},
     loss::{OnDataLoss, Why},
@@ -24,8 +24,6 @@ use crate::{
 
 /// The most losses that are kept for the summary.
 const MAX_LOSSES: usize = 1000;
-/// Below it lies nothing.
-const NOTHING: Offset = Offset(i64::MIN);
 
 impl Scheduler {
     /// Takes in that the log of a life may not be what it was: a look is due at once. The fetch loop has ended.
@@ -159,6 +157,7 @@ impl Scheduler {
             );
         }
         self.retire(id, verified.next);
+        self.verify(id, verified);
         self.go_on(number, verified.next, end, Bounds { earliest: verified.next, latest, epoch: verified.epoch }, now);
     }
 
@@ -202,6 +201,7 @@ impl Scheduler {
         for id in self.partitions[&number].lives.clone() {
             self.retire(id, at.unwrap_or(NOTHING));
         }
+        self.verify(id, Verified { next: from, epoch: bounds.epoch });
         if let Some(start) = starts[0] {
             let end = self.rules.until_end.then_some(bounds.latest);
             self.go_on(number, start, end, bounds, now);
@@ -408,6 +408,15 @@ impl Scheduler {
             self.lay(id, ticket.size);
         }
         self.forget_if_done(id);
+    }
+
+    /// Notes what a look has shown of a life that is over: at the end of a run no other follows, and what is left of it is
+    /// still to be committed.
+    fn verify(&mut self, id: AssignmentId, verified: Verified) {
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.verified = verified;
+            life.told = Told::nothing(verified.next);
+        }
     }
 
     /// A ghost has come to its end.

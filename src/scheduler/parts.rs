@@ -201,6 +201,9 @@ pub struct Freed {
     pub bytes: usize,
 }
 
+/// Below it lies nothing.
+pub(super) const NOTHING: Offset = Offset(i64::MIN);
+
 /// One life of a partition.
 pub(super) struct Life {
     pub(super) source: Arc<TopicPartition>,
@@ -234,6 +237,11 @@ impl Life {
     /// Whether the life is over, and all that it still had to do is done.
     pub(super) fn is_done(&self) -> bool {
         self.until.is_some_and(|until| self.tracker.committable() >= until)
+    }
+
+    /// Whether nothing of it is ours any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.until == Some(NOTHING)
     }
 
     /// Whether nothing of it is under way any more.

@@ -274,9 +274,8 @@ impl World {
                 ..crate::testing::record(entry.offset, Some(b"v"))
             });
             let records = records.collect();
-            let epoch = there[..count].last().map_or(LeaderEpoch::UNKNOWN, |entry| LeaderEpoch(entry.epoch));
-            let epoch = if self.tells { epoch } else { LeaderEpoch::UNKNOWN };
             let (next, latest) = (there.get(count).map_or(log.end, |entry| entry.offset), log.end);
+            let epoch = LeaderEpoch(if self.tells { log.epoch_below(next) } else { -1 });
             life.held += count;
             life.loops.get_mut(&id).expect("it is there").busy = true;
             life.plan(wait, Happening::Fetched { id, records, next, epoch, latest });
@@ -398,7 +397,11 @@ impl World {
         }
         let (short, calm) = (self.rng.bool(), self.calm);
         log::plan(&self.topic, &mut self.plans, || Plan::new(&mut self.rng, short, calm));
-        (life.disturbed, life.unseen) = (true, true);
+        match what {
+            Befalls::Moved => life.moved += 1,
+            _ => life.disturbed = true,
+        }
+        life.unseen = true;
     }
 }
 

@@ -106,6 +106,8 @@ pub(super) struct Life {
     pub(super) fault_free: bool,
     /// A commit is on its way.
     pub(super) committing: bool,
+    /// How often a leader changed.
+    pub(super) moved: u32,
     /// The topic was not left as it was.
     pub(super) disturbed: bool,
     /// Nobody has looked at it since.
@@ -155,6 +157,7 @@ impl Life {
             dirty_since: None,
             fault_free,
             committing: false,
+            moved: 0,
             disturbed: false,
             unseen: false,
         }

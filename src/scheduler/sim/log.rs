@@ -10,7 +10,6 @@ use crate::lineage::{Bounds, EpochEnd, Look};
 pub(super) struct Entry {
     pub(super) offset: i64,
     pub(super) ident: i64,
-    pub(super) epoch: i32,
 }
 
 /// One partition's log.
@@ -55,13 +54,18 @@ impl Log {
         self.epochs.last().expect("never empty").0
     }
 
+    /// The leader epoch of what lies last below `next`.
+    pub(super) fn epoch_below(&self, next: i64) -> i32 {
+        self.epochs.iter().rev().find(|(_, start)| *start < next).map_or(-1, |(epoch, _)| *epoch)
+    }
+
     fn grow(&mut self, idents: &mut i64, rng: &mut fastrand::Rng, count: usize) {
         for _ in 0..count {
             if rng.u8(0..10) == 0 {
                 self.end += rng.i64(1..100);
             }
             *idents += 1;
-            self.entries.push(Entry { offset: self.end, ident: *idents, epoch: self.epoch() });
+            self.entries.push(Entry { offset: self.end, ident: *idents });
             self.end += 1;
         }
         // A tail of what is not there: markers, or what was compacted away.

@@ -17,7 +17,7 @@ use crate::{
     config::{Assign, Config, Offsets},
     error::RunError,
     kafka::{
-        Deadlines,
+        Deadlines, Isolation,
         offsets::KafkaOffsets,
         wire::{At, Cluster, GroupView, TopicView, WireError},
         with_causes,
@@ -130,6 +130,10 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
     let asked = committed.iter().filter(|(partition, _)| partitions.contains(partition));
     let asked = asked.map(|(partition, committed)| (*partition, committed.leader_epoch));
     let asked: BTreeMap<_, _> = asked.filter(|(_, epoch)| *epoch != LeaderEpoch::UNKNOWN).collect();
+    let end = match config.isolation {
+        Isolation::ReadUncommitted => At::Latest,
+        Isolation::ReadCommitted => At::Stable,
+    };
     let begins = Begins {
         id: view.id,
         former: store.former(),
@@ -141,7 +145,7 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
         from: config.from,
         listed: config.assign != Assign::All,
         on_data_loss: config.on_data_loss,
-        until_end: config.until_end,
+        ends: if config.until_end { Some(cluster.offsets(&topic, &partitions, end).await?) } else { None },
     };
     let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(&topic), *partition)));
     let Begun { assignments, losses } = begins.assign(sources, &config.group).map_err(|unbegun| match unbegun {

@@ -43,7 +43,8 @@ pub(super) struct Begins {
     /// The partitions are those of a list.
     pub(super) listed: bool,
     pub(super) on_data_loss: OnDataLoss,
-    pub(super) until_end: bool,
+    /// With `--until-end`: where reading ends.
+    pub(super) ends: Option<BTreeMap<i32, Offset>>,
 }
 
 /// Where a run begins.
@@ -96,7 +97,7 @@ impl Begins {
                 id: AssignmentId(number as u64),
                 start,
                 committed: self.committed.get(&partition).map(|committed| committed.offset),
-                end: self.until_end.then_some(latest),
+                end: self.ends.as_ref().map(|ends| ends[&partition].max(start)),
                 latest,
                 epoch: self.epochs.get(&partition).copied().unwrap_or(LeaderEpoch::UNKNOWN),
                 source,
@@ -211,7 +212,7 @@ mod tests {
             from: From::Earliest,
             listed: false,
             on_data_loss: OnDataLoss::Earliest,
-            until_end: false,
+            ends: None,
         }
     }
 
@@ -243,6 +244,7 @@ mod tests {
             epochs: begins.epochs.clone(),
             earliest: begins.earliest.clone(),
             latest: begins.latest.clone(),
+            ends: begins.ends.clone(),
             ..*begins
         }
     }

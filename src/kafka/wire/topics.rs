@@ -61,6 +61,8 @@ pub enum At {
     /// The high watermark: the offset that follows the last record that every in-sync replica has, whether or not its
     /// transaction is decided.
     Latest,
+    /// The last stable offset: where the first transaction begins that is open, or else the same as `Latest`.
+    Stable,
 }
 
 impl Cluster {
@@ -159,7 +161,7 @@ impl Cluster {
         format!("kafka-topics.sh --bootstrap-server {} --create --topic {topic}", brokers.join(","))
     }
 
-    /// One end of each of these partitions, from their leaders, for all to see (`read_uncommitted`).
+    /// One end of each of these partitions, from their leaders.
     ///
     /// # Errors
     /// A topic or partition that is not there, one without a leader, one that we may not see, or no answer in time.
@@ -188,8 +190,9 @@ impl Cluster {
         }
         let asked = by_leader.iter().map(|(leader, partitions)| async move {
             let build = |_| list_offsets(topic, partitions, at);
-            // Version 2 is the first with an isolation level, though it would be ours without one too.
-            let answer = self.ask::<ListOffsetsRequest>(Peer::Node(*leader), until, 1, build).await?;
+            // Version 2 is the first with an isolation level.
+            let least = if at == At::Stable { 2 } else { 1 };
+            let answer = self.ask::<ListOffsetsRequest>(Peer::Node(*leader), until, least, build).await?;
             listed(&answer, topic, partitions)
         });
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
@@ -283,7 +286,7 @@ fn epoch_ends(
 
 fn list_offsets(topic: &str, partitions: &[i32], at: At) -> ListOffsetsRequest {
     let timestamp = match at {
-        At::Latest => -1,
+        At::Latest | At::Stable => -1,
         At::Earliest => -2,
     };
     let partitions = partitions.iter().map(|&partition| {
@@ -295,7 +298,10 @@ fn list_offsets(topic: &str, partitions: &[i32], at: At) -> ListOffsetsRequest {
     let topic = ListOffsetsTopic::default()
         .with_name(StrBytes::from_string(topic.to_owned()).into())
         .with_partitions(partitions.collect());
-    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_isolation_level(0).with_topics(vec![topic])
+    ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(i8::from(at == At::Stable))
+        .with_topics(vec![topic])
 }
 
 fn listed(

@@ -5,29 +5,34 @@
 //!   scheduler   fetched ▶ load ▶ done ▶ (write ▶ written) ▶ freed, with all workers free at the start of each chunk
 //!   fate        a task's answer becomes the record to write
 //!   format      is a value well-formed
+//!   batch       the records of a Fetch response, as it came and from lz4
 //! ```
 //!
 //! The rate that is shown is messages a second on one thread. `cargo test --all-targets` starts this without `--bench`:
-//! then each runs once, for its assertions. Deliberately not here: the batch codecs, which are private, and everything
-//! end to end (`benches/compare`).
+//! then each runs once, for its assertions. Deliberately not here: everything end to end
+//! (`benches/compare`).
 
 use std::{
+    collections::BTreeSet,
     hint::black_box,
+    io::Write,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use longshore::{
-    Answer, Record,
+    Answer, OnDataLoss, Record,
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
+    kafka::batch::{Inflater, split},
     page::Page,
-    record::{AssignmentId, Headers, Offset, Outgoing, TopicPartition},
-    scheduler::{Assignment, Load, Rules, Scheduler, Written},
+    record::{AssignmentId, Headers, LeaderEpoch, Offset, Outgoing, TopicId, TopicPartition},
+    scheduler::{Assignment, Kept, Load, Rules, Scheduler, Written},
     task::Format,
     tracker::{SPAN, Tracker},
 };
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 /// As many records as a fetch loop gives to the engine at once, at the most.
 const CHUNK: usize = 512;
@@ -38,6 +43,8 @@ const WINDOW: usize = 10_000;
 /// A task that is long enough to travel alone.
 const LONG: Duration = Duration::from_millis(1);
 const MESSAGE_BYTES: usize = 256;
+/// As many records as librdkafka and Kafka's own tools put into a batch of a megabyte, about.
+const BATCH: usize = 3500;
 const ANSWER: &[u8] = br#"{"status":"ok","topic":"scenarios","partition":3,"offset":1234567,"took_ms":5000}"#;
 /// What Longshore itself adds to an answer.
 const ANSWER_HEADERS: usize = 4;
@@ -52,6 +59,7 @@ fn main() {
     schedulers(&mut criterion);
     fates(&mut criterion);
     formats(&mut criterion);
+    batches(&mut criterion);
     criterion.final_summary();
 }
 
@@ -169,6 +177,8 @@ impl Topic {
             start: *start,
             committed: None,
             end: None,
+            latest: *start,
+            epoch: LeaderEpoch(0),
         };
         self.partitions.iter().enumerate().map(assignment).collect()
     }
@@ -204,16 +214,26 @@ impl Engine {
     fn new(topic: &Topic, took: Duration, reply: bool) -> Self {
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        let rules = Rules { workers: WORKERS, span: SPAN, commit_interval: second, grace: second };
+        let rules = Rules {
+            workers: WORKERS,
+            span: SPAN,
+            commit_interval: second,
+            grace: second,
+            on_data_loss: OnDataLoss::Stop,
+            patience: second,
+            all_partitions: true,
+            until_end: false,
+        };
         let mut scheduler = Scheduler::new(rules, now);
-        scheduler.assign(topic.assignments(), now);
+        scheduler.assign(TopicId::default(), topic.assignments(), BTreeSet::new(), now);
+        while scheduler.poll_begin().is_some() {}
         Self { scheduler, now, took, reply, rng: fastrand::Rng::with_seed(1), running: Vec::with_capacity(WORKERS) }
     }
 
     /// Takes a chunk in and ends its loads in random order; after each event comes a round of polling, as in the engine.
     fn work_off(&mut self, chunk: Chunk) {
         let mut freed = 0;
-        self.scheduler.handle_fetched(chunk.id, chunk.records, chunk.next, self.now);
+        self.scheduler.handle_fetched(chunk.id, chunk.records, (chunk.next, LeaderEpoch(0)), chunk.next, self.now);
         loop {
             freed += self.poll();
             if self.running.is_empty() {
@@ -237,9 +257,10 @@ impl Engine {
             self.scheduler.handle_written(Written::Acknowledged(write.ticket), self.now);
         }
         let freed = std::iter::from_fn(|| self.scheduler.poll_freed()).map(|(_, freed)| freed.records).sum();
-        if self.scheduler.poll_commit(self.now).is_some() {
-            self.scheduler.handle_committed(true, self.now);
+        if self.scheduler.poll_ask(self.now).is_some() {
+            self.scheduler.handle_looked(Vec::new(), &Kept::AllBut(BTreeSet::new()), self.now);
         }
+        black_box(self.scheduler.look_due());
         black_box(self.scheduler.poll_timeout());
         assert!(self.scheduler.poll_end(self.now).is_none());
         freed
@@ -290,4 +311,84 @@ fn formats(criterion: &mut Criterion) {
     assert_eq!(Format::Json.check(&record), Ok(()));
     group.bench_function("json, 256 bytes", |bencher| bencher.iter(|| Format::Json.check(black_box(&record))));
     group.finish();
+}
+
+fn batches(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("batch");
+    let source = Arc::new(TopicPartition::new("scenarios", 0));
+    let plain = batch_content();
+    let lz4 = {
+        // As Kafka's clients do it: independent blocks of 64 KiB.
+        let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&plain).and_then(|()| Ok(encoder.finish()?)).expect("a vector takes all")
+    };
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (name, codec, content) in [("uncompressed, 256 bytes", 0, plain), ("lz4, 256 bytes", 3, lz4)] {
+        let batch = batch(codec, &content);
+        let (mut inflater, mut records) = (Inflater::new(64 << 20), Vec::new());
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                records.clear();
+                for batch in split(batch.clone()) {
+                    let batch = batch.expect("a batch");
+                    batch.check_crc().expect("good");
+                    batch.records(&source, Offset(0), &mut inflater, &mut records).expect("good");
+                }
+                assert_eq!(records.len(), BATCH);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The records of a batch without its header: a key of 16 bytes, a value of [`MESSAGE_BYTES`] that compresses about as JSON
+/// does.
+fn batch_content() -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut content = Vec::new();
+    for at in 0..BATCH as u16 {
+        let mut record = vec![0, 0];
+        varint(&mut record, at);
+        varint(&mut record, 16);
+        record.extend(format!("scenario-{:07}", rng.u32(..10_000_000)).bytes());
+        varint(&mut record, MESSAGE_BYTES as u16);
+        record.extend(
+            (0..MESSAGE_BYTES / 8).flat_map(|_| if rng.bool() { *b"\"name\":\"" } else { rng.u64(..).to_le_bytes() }),
+        );
+        record.push(0);
+        varint(&mut content, record.len() as u16);
+        content.extend(record);
+    }
+    content
+}
+
+fn batch(codec: i16, content: &[u8]) -> Bytes {
+    let mut batch = Vec::new();
+    batch.put_i64(0);
+    batch.put_i32(49 + content.len() as i32);
+    batch.put_i32(0);
+    batch.put_i8(2);
+    batch.put_u32(0);
+    batch.put_i16(codec);
+    batch.put_i32(BATCH as i32 - 1);
+    batch.put_bytes(0, 8 + 8);
+    batch.put_i64(-1);
+    batch.put_i16(-1);
+    batch.put_i32(-1);
+    batch.put_i32(BATCH as i32);
+    batch.extend_from_slice(content);
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.into()
+}
+
+/// A number that is not negative, in zigzag.
+fn varint(out: &mut Vec<u8>, number: u16) {
+    let mut rest = u32::from(number) * 2;
+    while rest > 127 {
+        out.push(rest as u8 | 128);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }

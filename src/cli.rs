@@ -2,13 +2,16 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+pub(crate) mod kafka_config;
 pub(crate) mod layers;
 pub(crate) mod logging;
 pub(crate) mod report;
+pub(crate) mod security;
 
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
 use longshore::{
+    OnDataLoss,
     config::{Assign, Config, ConfigErrors, From, Isolation, Offsets, ReadBy, Settings},
     fate::OnFailure,
     task::Format,
@@ -115,7 +118,11 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
         startup_timeout: from
             .get(args.startup_timeout.as_ref(), "startup-timeout", duration)
             .unwrap_or(defaults.startup_timeout),
+        on_data_loss: from.get(args.on_data_loss.as_ref(), "on-data-loss", on_data_loss).unwrap_or_default(),
+
+        security: security::read(&mut from, &args.security),
     };
+    from.errors.extend_from_slice(layers.errors());
     from.get(args.task.as_ref(), "task", |task| match task {
         "sleep" => Ok(()),
         _ => Err("the task that there is, is sleep"),
@@ -198,6 +205,15 @@ fn begin(text: &str) -> Result<From, &'static str> {
         "latest" => Ok(From::Latest),
         "stop" => Ok(From::Stop),
         _ => Err("none of earliest, latest, stop"),
+    }
+}
+
+fn on_data_loss(text: &str) -> Result<OnDataLoss, &'static str> {
+    match text {
+        "stop" => Ok(OnDataLoss::Stop),
+        "earliest" => Ok(OnDataLoss::Earliest),
+        "latest" => Ok(OnDataLoss::Latest),
+        _ => Err("none of stop, earliest, latest"),
     }
 }
 

@@ -1,12 +1,20 @@
 //! Settings as they were given, and the [`Config`] that they make once they are checked: all of them at once, before the
 //! network is touched.
 
+mod security;
+
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
-pub use crate::kafka::{Isolation, reader::ReadBy};
+pub use self::security::{Protocol, SecuritySettings};
+pub use crate::kafka::{
+    Isolation,
+    reader::ReadBy,
+    wire::{Mechanism, TlsProvider, TlsSettings},
+};
 use crate::{
     fate::{OnFailure, Policy},
-    kafka::wire::{AddressError, HostPort},
+    kafka::wire::{AddressError, HostPort, Security},
+    loss::OnDataLoss,
     task::Format,
 };
 
@@ -82,6 +90,9 @@ pub struct Settings {
     pub grace: Duration,
     pub until_end: bool,
     pub startup_timeout: Duration,
+    pub on_data_loss: OnDataLoss,
+
+    pub security: SecuritySettings,
 }
 
 impl Default for Settings {
@@ -106,6 +117,9 @@ impl Default for Settings {
             grace: Duration::from_secs(25),
             until_end: false,
             startup_timeout: Duration::from_secs(60),
+            on_data_loss: OnDataLoss::default(),
+
+            security: SecuritySettings::default(),
         }
     }
 }
@@ -133,6 +147,9 @@ pub struct Config {
     pub(crate) grace: Duration,
     pub(crate) until_end: bool,
     pub(crate) startup_timeout: Duration,
+    pub(crate) on_data_loss: OnDataLoss,
+
+    pub(crate) security: Security,
 }
 
 /// All that is wrong with a configuration.
@@ -224,6 +241,10 @@ impl Settings {
                 "--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned(),
             );
         }
+        let security = self.security.check(&mut errors);
+        if self.reader == ReadBy::Rskafka && !security.is_plain() {
+            errors.push("--reader rskafka speaks neither TLS nor SASL: leave it out, or say --reader wire".to_owned());
+        }
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
@@ -247,6 +268,9 @@ impl Settings {
             grace: self.grace,
             until_end: self.until_end,
             startup_timeout: self.startup_timeout,
+            on_data_loss: self.on_data_loss,
+
+            security,
         })
     }
 }

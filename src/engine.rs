@@ -3,7 +3,7 @@
 //! ```text
 //!   fetch loops ──Fetched──▶ ┌────────┐ ──load──▶ worker set ──▶ pool (threads)
 //!                            │ ENGINE │ ◀─────────News───────────────┘
-//!        committer ◀─commit─ │        │ ──push──▶ sinks: replies, dead letters
+//!        committer ◀──Ask──  │        │ ──push──▶ sinks: replies, dead letters
 //!            └──Outcome────▶ └────────┘ ◀──Written──┘
 //! ```
 //!
@@ -14,13 +14,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{broadcast, mpsc, watch},
     task::JoinSet,
 };
 
@@ -28,12 +31,12 @@ use crate::{
     committer,
     drain::Watch,
     error::RunError,
+    event,
     fate::Kind,
-    offsets::Committed,
     pool::{News, Pool},
     record::AssignmentId,
     room::Room,
-    scheduler::{Counters, Scheduler, Summary, Written},
+    scheduler::{Ask, Begin, Counters, Scheduler, Summary, Written},
     sink::Sink,
     source::{Limits, SourceEvent},
     watched,
@@ -50,13 +53,24 @@ enum Event {
     Ended(&'static str),
     Written(Vec<Written>),
     News(News),
-    Committed(committer::Outcome),
+    Looked(committer::Outcome),
     Timeout,
     Source(SourceEvent),
 }
 
 /// The set of workers that are busy.
 type Working = FuturesUnordered<BoxFuture<'static, News>>;
+
+/// The fetch loop of one life of a partition.
+pub(crate) struct Fetching {
+    /// What it may hold.
+    pub(crate) room: Arc<Room>,
+    /// Set when it is to end.
+    pub(crate) over: Arc<AtomicBool>,
+}
+
+/// Starts a fetch loop, in the room of the one before it where the life is the same.
+pub(crate) type StartFetching = Box<dyn FnMut(Begin, Option<Arc<Room>>, &mut JoinSet<()>) -> Fetching + Send>;
 
 /// See the [module's documentation](self).
 pub(crate) struct Engine {
@@ -65,12 +79,12 @@ pub(crate) struct Engine {
     pub(crate) replies: Option<Sink>,
     pub(crate) dead_letters: Option<Sink>,
     pub(crate) limits: Arc<Limits>,
-    /// What each partition may hold.
-    pub(crate) rooms: BTreeMap<AssignmentId, Arc<Room>>,
+    pub(crate) start_fetching: StartFetching,
+    pub(crate) fetching: BTreeMap<AssignmentId, Fetching>,
     pub(crate) fetched: mpsc::Receiver<SourceEvent>,
     pub(crate) written: mpsc::Receiver<Vec<Written>>,
-    pub(crate) commits: mpsc::Sender<BTreeMap<i32, Committed>>,
-    pub(crate) committed: mpsc::Receiver<committer::Outcome>,
+    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) looked: mpsc::Receiver<committer::Outcome>,
     pub(crate) drain: Watch,
     /// The fetch loops and the committer.
     pub(crate) tasks: JoinSet<()>,
@@ -78,6 +92,8 @@ pub(crate) struct Engine {
     pub(crate) grace: Duration,
     /// Where others may look at what has been done.
     pub(crate) progress: watch::Sender<Counters>,
+    /// Who listens to what happens.
+    pub(crate) listeners: broadcast::Sender<event::Event>,
 }
 
 impl Engine {
@@ -87,16 +103,23 @@ impl Engine {
         let mut told = Instant::now();
         loop {
             let now = Instant::now();
+            self.begin_fetching();
             while let Some(load) = self.scheduler.poll_load(now) {
                 working.push(self.pool.submit(load).wait().boxed());
             }
             self.send_writes();
             self.give_room();
-            if let Some(commits) = self.scheduler.poll_commit(now) {
-                // There is room for one, and one is under way at most. A committer that is gone is an event.
-                let _ = self.commits.try_send(commits);
+            while let Some(event) = self.scheduler.poll_event() {
+                // Where nobody listens, it is in the log and the summary.
+                let _ = self.listeners.send(event);
             }
-            if let Some(summary) = self.scheduler.poll_end(now) {
+            if let Some(ask) = self.scheduler.poll_ask(now) {
+                // There is room for one, and one is under way at most. A committer that is gone is an event.
+                let _ = self.asks.try_send(ask);
+            }
+            if let Some(mut summary) = self.scheduler.poll_end(now) {
+                summary.unwritten =
+                    [&self.replies, &self.dead_letters].into_iter().flatten().flat_map(Sink::unwritten).collect();
                 self.progress.send_replace(self.scheduler.counters().clone());
                 return summary;
             }
@@ -111,7 +134,7 @@ impl Engine {
 
     /// Waits for the next event. Biased: first what ends the run, then what finishes messages, then what starts them.
     async fn wait(&mut self, working: &mut Working) -> Event {
-        let timeout = self.scheduler.poll_timeout();
+        let timeout = self.scheduler.poll_timeout().into_iter().chain(self.scheduler.look_due()).min();
         let timeout = async {
             match timeout {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -124,7 +147,7 @@ impl Engine {
             part = ended(&mut self.tasks, &mut self.replies, &mut self.dead_letters) => Event::Ended(part),
             Some(written) = self.written.recv() => Event::Written(written),
             Some(news) = working.next() => Event::News(news),
-            Some(outcome) = self.committed.recv() => Event::Committed(outcome),
+            Some(outcome) = self.looked.recv() => Event::Looked(outcome),
             () = timeout => Event::Timeout,
             Some(event) = self.fetched.recv() => Event::Source(event),
         }
@@ -151,16 +174,21 @@ impl Engine {
                     self.take_in(news, working, now);
                 }
             }
-            Event::Committed(committer::Outcome::Acknowledged) => self.scheduler.handle_committed(true, now),
-            Event::Committed(committer::Outcome::Failed) => self.scheduler.handle_committed(false, now),
-            Event::Committed(committer::Outcome::Ended(error)) => {
-                self.scheduler.handle_committed(false, now);
+            Event::Looked(committer::Outcome::Looked { findings, kept }) => {
+                self.scheduler.handle_looked(findings, &kept, now);
+            }
+            Event::Looked(committer::Outcome::Failed) => self.scheduler.handle_unanswered(now),
+            Event::Looked(committer::Outcome::Ended(error)) => {
+                self.scheduler.handle_unanswered(now);
                 self.scheduler.stop(error, now);
             }
             Event::Timeout => {}
-            Event::Source(SourceEvent::Fetched { assignment, records, next }) => {
-                self.scheduler.handle_fetched(assignment, records, next, now);
+            Event::Source(SourceEvent::Fetched { assignment, records, next, epoch, latest }) => {
+                self.scheduler.handle_fetched(assignment, records, (next, epoch), latest, now);
             }
+            Event::Source(SourceEvent::Away(assignment)) => self.scheduler.handle_away(assignment, now),
+            Event::Source(SourceEvent::Unsure(assignment)) => self.scheduler.handle_unsure(assignment, now),
+            Event::Source(SourceEvent::Missing) => self.scheduler.handle_missing(now),
             Event::Source(SourceEvent::Gone(error)) => self.scheduler.stop(error, now),
         }
     }
@@ -172,6 +200,25 @@ impl Engine {
         match rest {
             Some(rest) => working.push(rest.wait().boxed()),
             None => self.scheduler.handle_load_ended(),
+        }
+    }
+
+    /// Starts the fetch loops that are to begin, and ends those of lives that are over.
+    fn begin_fetching(&mut self) {
+        let mut begun = false;
+        while let Some(begin) = self.scheduler.poll_begin() {
+            begun = true;
+            let room = self.fetching.get(&begin.id).map(|fetching| Arc::clone(&fetching.room));
+            let (id, scheduler, limits) = (begin.id, &self.scheduler, &self.limits);
+            limits.share(scheduler.partitions());
+            self.fetching.insert(id, (self.start_fetching)(begin, room, &mut self.tasks));
+        }
+        if begun {
+            for (id, fetching) in &self.fetching {
+                fetching.over.store(!self.scheduler.reads_on(*id), Ordering::Relaxed);
+            }
+            // What a loop still holds of its room comes back to it.
+            self.fetching.retain(|id, fetching| self.scheduler.knows(*id) || Arc::strong_count(&fetching.room) > 1);
         }
     }
 
@@ -190,7 +237,10 @@ impl Engine {
 
     fn give_room(&mut self) {
         while let Some((id, freed)) = self.scheduler.poll_freed() {
-            self.rooms[&id].give(freed.records);
+            // Of a life that is forgotten, nobody waits for room.
+            if let Some(fetching) = self.fetching.get(&id) {
+                fetching.room.give(freed.records);
+            }
             self.limits.records.give(freed.records);
             self.limits.bytes.give(freed.bytes);
         }

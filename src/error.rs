@@ -1,8 +1,11 @@
 //! Why a run ends before its time, and the exit code that says so.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use crate::record::{Offset, TopicId, TopicPartition};
+use crate::{
+    loss::{DataLoss, list as list_losses},
+    record::{Offset, TopicPartition},
+};
 
 /// Exit codes, after sysexits.h where it has one.
 pub mod exit {
@@ -25,49 +28,23 @@ pub mod exit {
 /// Why a run could not begin, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Records are gone that were not worked off.
+    /// Data is gone, and `--on-data-loss stop` is what the user wants, or has not said otherwise.
     #[error(
-        "{source_partition}: offsets {from} to {to} are gone, and no commit passes them; the log now begins at {earliest}. \
-         Reset the group's offset there to go on (kafka-consumer-groups.sh --reset-offsets)"
+        "{}. Nothing beyond that is committed. To go on: --on-data-loss earliest or latest, for this once or for good; or \
+         reset the group's offset (kafka-consumer-groups.sh --reset-offsets)",
+        list_losses(.losses)
     )]
-    DataGone {
-        /// Where.
-        source_partition: Arc<TopicPartition>,
-        /// The first offset that is gone.
-        from: Offset,
-        /// The last one.
-        to: Offset,
-        /// Where the log begins.
-        earliest: Offset,
+    DataLoss {
+        /// What is gone; at least one.
+        losses: Vec<DataLoss>,
     },
-    /// The log ends before the place where we would go on.
-    #[error(
-        "{source_partition}: offset {wanted} is beyond the end of the log, {latest}: the log was truncated, or the topic made \
-         anew. Reset the group's offset to go on (kafka-consumer-groups.sh --reset-offsets)"
-    )]
-    Truncated {
-        /// Where.
-        source_partition: Arc<TopicPartition>,
-        /// Where we would go on.
-        wanted: Offset,
-        /// Where the log ends.
-        latest: Offset,
-    },
-    /// The topic was deleted and made anew: offsets of the old one mean nothing in it.
-    #[error("topic {topic} was deleted and made anew (topic id {now}, was {was}): nothing more is committed for it")]
-    Recreated {
-        /// Which.
-        topic: Arc<str>,
-        /// Its id when we began.
-        was: TopicId,
-        /// Its id now.
-        now: TopicId,
-    },
-    /// The topic is not there any more.
-    #[error("topic {topic} was deleted: nothing more is committed for it")]
+    /// The topic is not there any more, and did not come back in time.
+    #[error("topic {topic} was deleted, and was not made anew within {waited:?}: nothing more is committed for it")]
     TopicGone {
         /// Which.
         topic: Arc<str>,
+        /// How long it was waited for (`--startup-timeout`).
+        waited: Duration,
     },
     /// The group has no offset for a partition, and `--from stop` was said.
     #[error("group {group} has no committed offset for {}, and --from stop was said", list(.partitions))]
@@ -149,12 +126,9 @@ impl RunError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::DataGone { .. }
-            | Self::Truncated { .. }
-            | Self::Recreated { .. }
-            | Self::TopicGone { .. }
-            | Self::OffsetsDamaged { .. }
-            | Self::NoOffset { .. } => exit::DATA_GONE,
+            Self::DataLoss { .. } | Self::TopicGone { .. } | Self::OffsetsDamaged { .. } | Self::NoOffset { .. } => {
+                exit::DATA_GONE
+            }
             Self::NoSuchPartition { .. } => exit::USAGE,
             Self::Unreadable { .. }
             | Self::Unavailable { .. }
@@ -169,15 +143,11 @@ impl RunError {
     /// in vain, because commits are refused.
     #[must_use]
     pub fn forbids_commits(&self) -> bool {
-        matches!(
-            self,
-            Self::NotAlone { .. }
-                | Self::Truncated { .. }
-                | Self::Recreated { .. }
-                | Self::TopicGone { .. }
-                | Self::Unavailable { .. }
-                | Self::Fault { .. }
-        )
+        match self {
+            Self::DataLoss { losses } => losses.iter().any(DataLoss::forbids_commits),
+            Self::NotAlone { .. } | Self::TopicGone { .. } | Self::Unavailable { .. } | Self::Fault { .. } => true,
+            _ => false,
+        }
     }
 }
 

@@ -60,15 +60,19 @@ pub mod config;
 mod drain;
 mod engine;
 pub mod error;
+pub mod event;
 pub mod fate;
 pub mod kafka;
+pub mod lineage;
 mod longshore;
+pub mod loss;
 pub mod offsets;
 pub mod page;
 pub mod pool;
 pub mod record;
 mod room;
 pub mod scheduler;
+pub mod secret;
 pub mod sink;
 pub mod source;
 mod startup;
@@ -82,7 +86,9 @@ mod watched;
 pub use self::{
     drain::Drain,
     error::RunError,
-    longshore::{Builder, Longshore, Progress},
+    event::Event,
+    longshore::{Builder, Events, Longshore, Progress},
+    loss::{DataLoss, OnDataLoss},
     record::Record,
     scheduler::{Counters, Summary},
     task::{Answer, Failure, Task},

@@ -1,18 +1,22 @@
 //! A run, from its start to its summary: [`Longshore`], its [`Builder`], and [`Progress`] to look at it from outside.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{broadcast, mpsc, watch},
     task::JoinSet,
 };
 
 use crate::{
     committer::Committer,
-    config::{Config, ConfigErrors, Settings},
+    config::{Assign, Config, ConfigErrors, Settings},
     drain::{self, Drain, Watch},
-    engine::Engine,
+    engine::{Engine, Fetching, StartFetching},
     error::RunError,
+    event::Event,
     kafka::{
         partitioner::partition_of,
         reader::{Readers, WireReaders},
@@ -61,6 +65,30 @@ pub struct Longshore {
     drain: Drain,
     watch: Watch,
     progress: watch::Sender<Counters>,
+    listeners: broadcast::Sender<Event>,
+}
+
+/// The events that are kept for a listener that is slow.
+const MAX_EVENTS: usize = 1024;
+
+/// What happens in a run, one thing after the other. See [`Event`].
+///
+/// A listener may be as slow as it likes: of events that it has not taken, the last 1,024 are kept, and that some were
+/// not is an event, too.
+#[derive(Debug)]
+pub struct Events {
+    events: broadcast::Receiver<Event>,
+}
+
+impl Events {
+    /// Waits for the next event. `None` once the run is over and all were taken.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.events.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
 }
 
 /// What a run has done so far, to look at while it runs.
@@ -94,7 +122,31 @@ impl Longshore {
     pub fn new(config: Config, task: impl Task) -> Self {
         let (drain, watch) = drain::channel();
         let progress = watch::Sender::new(Counters::new(Instant::now()));
-        Self { config, task: Arc::new(task), drain, watch, progress }
+        let listeners = broadcast::Sender::new(MAX_EVENTS);
+        Self { config, task: Arc::new(task), drain, watch, progress, listeners }
+    }
+
+    /// Something to hear of what happens while it runs: data that is gone, partitions that were added. Take it before
+    /// [`run`](Self::run), as often as there are listeners.
+    ///
+    /// ```no_run
+    /// # async fn example(run: longshore::Longshore) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (mut events, drain) = (run.events(), run.drain());
+    /// tokio::spawn(async move {
+    ///     while let Some(event) = events.next().await {
+    ///         if let longshore::Event::DataLoss(loss) = event {
+    ///             eprintln!("call somebody: {loss}");
+    ///             drain.drain();
+    ///         }
+    ///     }
+    /// });
+    /// run.run().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events { events: self.listeners.subscribe() }
     }
 
     /// Something to end the run with.
@@ -124,10 +176,14 @@ impl Longshore {
             span: SPAN,
             commit_interval: self.config.commit_interval,
             grace: self.config.grace,
+            on_data_loss: self.config.on_data_loss,
+            patience: self.config.startup_timeout,
+            all_partitions: self.config.assign == Assign::All,
+            until_end: self.config.until_end,
         };
         let mut scheduler = Scheduler::new(rules, begun);
         let ready = tokio::select! {
-            ready = startup::begin(&self.config) => Some(ready?),
+            ready = startup::begin(&self.config) => Some(self.tell_losses(ready)?),
             () = self.watch.asked() => None,
         };
         match ready {
@@ -136,38 +192,51 @@ impl Longshore {
         }
     }
 
+    /// Where data that is gone ends the run before it has begun, its listeners hear of that all the same.
+    fn tell_losses(&self, ready: Result<Ready, RunError>) -> Result<Ready, RunError> {
+        if let Err(RunError::DataLoss { losses }) = &ready {
+            for loss in losses {
+                // Where nobody listens, it is in the error.
+                let _ = self.listeners.send(Event::DataLoss(loss.clone()));
+            }
+        }
+        ready
+    }
+
     /// Puts the parts together and starts those that run beside the engine.
     fn engine(self, mut scheduler: Scheduler, ready: Ready) -> Result<Engine, RunError> {
-        let Self { config, task, watch, progress, .. } = self;
-        let Ready { cluster, topic, id, store, assignments, lag, replies, dead_letters } = ready;
+        let Self { config, task, watch, progress, listeners, .. } = self;
+        let Ready { cluster, topic, id, store, assignments, there, losses, lag, replies, dead_letters } = ready;
         let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
         pool.warm_up(usize::try_from(lag).unwrap_or_default());
-        let wire = WireReaders::new(&cluster, Arc::clone(&topic), id, config.isolation, config.max_in_flight_bytes);
+        let wire = WireReaders::new(&cluster, Arc::clone(&topic), config.isolation, config.max_in_flight_bytes);
         let readers = Readers::new(wire, config.reader, assignments.len());
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
         let mut tasks = JoinSet::new();
 
+        limits.share(assignments.len());
         let (events, fetched) = mpsc::channel(assignments.len().max(8));
-        let mut rooms = std::collections::BTreeMap::new();
-        for assignment in &assignments {
-            let room = Arc::new(limits.partition_room(assignments.len(), config.workers));
-            rooms.insert(assignment.id, Arc::clone(&room));
+        let fetch_limits = Arc::clone(&limits);
+        let start_fetching: StartFetching = Box::new(move |begin, room, tasks| {
+            let room = room.unwrap_or_else(|| Arc::new(fetch_limits.partition_room(config.workers)));
+            let over = Arc::new(AtomicBool::new(false));
             let fetch_loop = FetchLoop {
-                reader: readers.partition(assignment.source.partition),
-                assignment: assignment.id,
-                source: Arc::clone(&assignment.source),
-                limits: Arc::clone(&limits),
-                room,
+                reader: readers.partition(begin.source.partition, begin.topic_id),
+                assignment: begin.id,
+                source: begin.source,
+                limits: Arc::clone(&fetch_limits),
+                room: Arc::clone(&room),
                 events: events.clone(),
-                partitions: assignments.len(),
-                end: assignment.end,
+                over: Arc::clone(&over),
+                end: begin.end,
             };
-            tasks.spawn(fetch_loop.run(assignment.start));
-        }
+            tasks.spawn(fetch_loop.run(begin.start));
+            Fetching { room, over }
+        });
 
-        let (commits, requests) = mpsc::channel(1);
-        let (outcomes, committed) = mpsc::channel(1);
+        let (asks, requests) = mpsc::channel(1);
+        let (outcomes, looked) = mpsc::channel(1);
         let log = TopicWatch { cluster: cluster.clone(), topic: Arc::clone(&topic) };
         tasks.spawn(Committer { topic, id, log, store, requests, outcomes }.run());
 
@@ -181,22 +250,27 @@ impl Longshore {
         };
         let (replies, dead_letters) = (sink(replies), sink(dead_letters));
 
-        scheduler.assign(assignments, Instant::now());
+        for loss in losses {
+            scheduler.lose(loss);
+        }
+        scheduler.assign(id, assignments, there, Instant::now());
         Ok(Engine {
             scheduler,
             pool,
             replies,
             dead_letters,
             limits,
-            rooms,
+            start_fetching,
+            fetching: std::collections::BTreeMap::new(),
             fetched,
             written,
-            commits,
-            committed,
+            asks,
+            looked,
             drain: watch,
             tasks,
             grace: config.grace,
             progress,
+            listeners,
         })
     }
 }
@@ -259,8 +333,13 @@ impl Builder {
         grace(std::time::Duration) => |s, grace| s.grace = grace;
         /// Whether to work off what is there at the start, and then to end.
         until_end(bool) => |s, until_end| s.until_end = until_end;
-        /// How long to wait at the start for brokers and topic to be there.
+        /// What follows when messages are gone that were not worked off.
+        on_data_loss(crate::loss::OnDataLoss) => |s, wish| s.on_data_loss = wish;
+        /// How long to wait at the start for brokers and topic to be there, and for a topic that was deleted to be made
+        /// anew.
         startup_timeout(std::time::Duration) => |s, timeout| s.startup_timeout = timeout;
+        /// How brokers are spoken to: TLS, SASL.
+        security(crate::config::SecuritySettings) => |s, security| s.security = security;
     }
 
     /// No answers are written.

@@ -10,7 +10,7 @@ pub use self::{
     file::{FileOffsets, OpenError},
     memory::MemoryOffsets,
 };
-use crate::record::{LeaderEpoch, Offset};
+use crate::record::{LeaderEpoch, Offset, TopicId};
 
 /// What is kept for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub struct Committed {
     /// What travels with the offset: at most 4,095 UTF-16 units. Empty for now.
     pub metadata: String,
 }
+
+/// The topic that had the same name before, and the offsets that are kept of it.
+pub type Former = (TopicId, BTreeMap<i32, Offset>);
 
 /// Why progress could not be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,9 @@ pub trait OffsetStore: Send + 'static {
     /// What is kept for each of `partitions`; those for which nothing is kept are left out.
     fn load(&mut self, partitions: &[i32])
     -> impl Future<Output = Result<BTreeMap<i32, Committed>, StoreError>> + Send;
+
+    /// The topic was made anew, and has this id now. What is kept of the one before means nothing any more.
+    fn renew(&mut self, id: TopicId);
 
     /// Keeps `commits`, all or none, unless what is kept differs from what this store last loaded or committed
     /// ([`StoreError::Foreign`]).

@@ -64,7 +64,7 @@ impl fmt::Display for TopicPartition {
 /// The identity of a topic, which a topic of the same name that was made anew does not share (KIP-516).
 ///
 /// All zeros where the broker knows no topic ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicId(pub uuid::Uuid);
 
 impl fmt::Display for TopicId {

@@ -14,9 +14,14 @@
 //! A message is finished when the last thing its fate asks for is acknowledged. It stays in memory, and in the count of
 //! what is in flight, until then.
 //!
+//! All that is kept of a partition belongs to one life of it (`lives.rs`): where the log turns out to be another, a new
+//! life begins, and what still runs of the old one comes to nothing.
+//!
 //! Deliberately not here: fetching and its limits (`source.rs`), threads (`pool.rs`), retries of writes (`sink.rs`).
 
+mod asks;
 mod counters;
+mod lives;
 mod parts;
 mod phase;
 #[cfg(test)]
@@ -25,39 +30,54 @@ mod sim;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 pub use self::counters::{Counters, Summary};
 pub use self::parts::{
-    Assignment, DRAIN_COMMIT_INTERVAL, Freed, IDLE_COMMIT, LAST_COMMIT, Load, MAX_LOAD, Rules, Ticket, Write, Written,
+    Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
+    Load, MAX_LOAD, Rules, Ticket, Write, Written,
 };
 use self::{
-    parts::{Defect, LOAD_TIME, Partition, SHORT_TASK},
+    parts::{Defect, LOAD_TIME, Life, Partition, SHORT_TASK},
     phase::Phase,
 };
 use crate::{
     error::RunError,
+    event::Event,
     fate::{self, Done, Ending, Fate, Step},
-    offsets::Committed,
-    record::{AssignmentId, LeaderEpoch, Offset, Record, TopicPartition},
+    loss::DataLoss,
+    record::{AssignmentId, LeaderEpoch, Offset, Record, TopicId, TopicPartition},
     task::Failure,
-    tracker::Tracker,
 };
 
 /// See the [module's documentation](self).
 ///
 /// - in: [`assign`](Self::assign), `handle_*`, [`drain`](Self::drain), [`stop`](Self::stop)
-/// - out: `poll_*`, each until it gives `None`, in the order load, write, freed, commit, timeout, end
+/// - out: `poll_*`, each until it gives `None`, in the order begin, load, write, freed, event, ask, timeout, end
 /// - to look at: [`counters`](Self::counters), [`summary`](Self::summary), [`running`](Self::running)
 pub struct Scheduler {
     rules: Rules,
-    partitions: BTreeMap<AssignmentId, Partition>,
+    /// The topic that is read.
+    topic: Arc<str>,
+    topic_id: TopicId,
+    /// Partitions that are there and not ours.
+    ignored: BTreeSet<i32>,
+    partitions: BTreeMap<i32, Partition>,
+    lives: BTreeMap<AssignmentId, Life>,
+    next_life: u64,
+    begins: VecDeque<Begin>,
+    events: VecDeque<Event>,
+    losses: Vec<DataLoss>,
+    /// Since when the topic is not there.
+    missing_since: Option<Instant>,
     ready: VecDeque<AssignmentId>,
     writes: VecDeque<Write>,
     freed: VecDeque<AssignmentId>,
+    /// What lives that are forgotten give back.
+    strays: VecDeque<(AssignmentId, Freed)>,
     /// Loads that have not ended.
     busy: usize,
     /// Writes that were polled or wait to be, and are not acknowledged.
@@ -66,7 +86,9 @@ pub struct Scheduler {
     task_nanos: u64,
     /// Partitions that have not come to the end that `--until-end` gives them.
     open: usize,
-    committing: Option<HashMap<AssignmentId, Offset>>,
+    /// What is being asked for: the offsets that are being committed, or none.
+    asking: Option<BTreeMap<i32, Offset>>,
+    next_look: Instant,
     next_commit: Instant,
     /// The last commit was not acknowledged, so that the next one has to wait for its time.
     commit_failed: bool,
@@ -88,15 +110,26 @@ impl Scheduler {
         assert!(rules.workers > 0, "no workers");
         Self {
             rules,
+            topic: "".into(),
+            topic_id: TopicId::default(),
+            ignored: BTreeSet::new(),
             partitions: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            next_life: 0,
+            begins: VecDeque::new(),
+            events: VecDeque::new(),
+            losses: Vec::new(),
+            missing_since: None,
             ready: VecDeque::new(),
             writes: VecDeque::new(),
             freed: VecDeque::new(),
+            strays: VecDeque::new(),
             busy: 0,
             writing: 0,
             task_nanos: 2 * nanos(SHORT_TASK),
             open: 0,
-            committing: None,
+            asking: None,
+            next_look: now + LOOK,
             next_commit: now,
             commit_failed: false,
             maybe_dirty: false,
@@ -109,59 +142,80 @@ impl Scheduler {
         }
     }
 
-    /// Takes partitions on, all of one assignment at once: the run may be over when all of them are at their end. The
-    /// first commit of each is due at once.
-    pub fn assign(&mut self, assignments: Vec<Assignment>, now: Instant) {
+    /// Takes partitions of the topic `id` on, all of one assignment at once: the run may be over when all of them are at
+    /// their end. The first commit of each is due at once. The others of the partitions that `there` are, are not ours.
+    pub fn assign(&mut self, id: TopicId, assignments: Vec<Assignment>, there: BTreeSet<i32>, now: Instant) {
+        self.topic_id = id;
+        if let Some(assignment) = assignments.first() {
+            self.topic = Arc::clone(&assignment.source.topic);
+        }
         self.open += assignments.len();
         let first_commit = self.breaks(Defect::SkipFirstCommit).then_some(now);
-        let ids: Vec<_> = assignments.iter().map(|assignment| assignment.id).collect();
-        for Assignment { id, source, start, committed, end } in assignments {
-            let partition = Partition {
-                source,
-                tracker: Tracker::new(start, self.rules.span),
-                end,
-                committed,
-                committed_at: first_commit,
-                freed: Freed::default(),
-                ready: false,
-                ended: false,
-            };
-            let known = self.partitions.insert(id, partition);
-            assert!(known.is_none(), "{id:?} assigned twice");
+        let numbers: Vec<_> = assignments.iter().map(|assignment| assignment.source.partition).collect();
+        self.ignored = there.into_iter().filter(|partition| !numbers.contains(partition)).collect();
+        for assignment in assignments {
+            let Assignment { id, source, committed, .. } = &assignment;
+            let (number, source, committed) = (source.partition, Arc::clone(source), *committed);
+            let partition = Partition { source, lives: vec![*id], committed, committed_at: first_commit, ended: false };
+            let known = self.partitions.insert(number, partition);
+            assert!(known.is_none(), "partition {number} assigned twice");
+            self.begin(assignment);
         }
-        for id in ids {
-            self.progressed(id, now);
+        for number in numbers {
+            self.progressed(number, now);
         }
     }
 
-    /// Takes in what was read from a partition, in the order of its offsets, and that nothing else lies below `next`.
-    pub fn handle_fetched(&mut self, id: AssignmentId, records: Vec<Record>, next: Offset, now: Instant) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+    /// Takes in what was read from a partition, in the order of its offsets, and that nothing else lies below `next`; in
+    /// which leader epoch the last of it was written, if the reader tells; and the end of the log.
+    pub fn handle_fetched(
+        &mut self,
+        id: AssignmentId,
+        records: Vec<Record>,
+        (next, epoch): (Offset, LeaderEpoch),
+        latest: Offset,
+        now: Instant,
+    ) {
+        let Some(life) = self.lives.get_mut(&id).filter(|life| life.until.is_none()) else {
+            // A life that is over reads nothing more.
+            let bytes = records.iter().map(Record::size).sum();
+            self.strays.push_back((id, Freed { records: records.len(), bytes }));
+            return;
+        };
+        let any = !records.is_empty();
         for record in records {
-            let beyond = partition.end.is_some_and(|end| record.offset >= end);
+            let beyond = life.end.is_some_and(|end| record.offset >= end);
             if beyond || !self.phase.is_running() {
-                partition.freed.records += 1;
-                partition.freed.bytes += record.size();
+                life.freed.records += 1;
+                life.freed.bytes += record.size();
                 continue;
             }
             self.counters.received += 1;
-            partition.tracker.fetched(record.offset, record);
+            life.tracker.fetched(record.offset, record);
         }
         self.freed.push_back(id);
         if self.phase.is_running() {
-            partition.tracker.skip_to(partition.end.map_or(next, |end| next.min(end)));
+            let before = life.tracker.next();
+            life.tracker.skip_to(life.end.map_or(next, |end| next.min(end)));
+            if life.tracker.next() > before || any {
+                life.told.take(next, epoch, life.verified.epoch);
+            }
+            life.latest = latest;
         }
+        let number = life.source.partition;
         self.queue(id);
-        self.progressed(id, now);
+        self.progressed(number, now);
     }
 
     /// Takes in how tasks went.
     pub fn handle_done(&mut self, id: AssignmentId, done: Vec<Done>, now: Instant) {
-        if !self.partitions.contains_key(&id) {
-            return;
-        }
         for done in done {
+            let Some(life) = self.lives.get(&id) else { return };
             self.counters.count(&done.ending);
+            if life.is_past(done.offset) && !self.breaks(Defect::AnswerGhosts) {
+                self.lay(id, done.size);
+                continue;
+            }
             self.task_nanos = self.task_nanos / 8 * 7 + nanos(done.took) / 8;
             let Done { offset, size, ending, fate, .. } = done;
             let error = match ending {
@@ -177,7 +231,7 @@ impl Scheduler {
                     self.finish(id, offset, size, now);
                 }
                 Fate::Stop => {
-                    let source_partition = Arc::clone(&self.partitions[&id].source);
+                    let source_partition = Arc::clone(&self.lives[&id].source);
                     self.stop(RunError::MessageFailed { source_partition, offset, error }, now);
                 }
             }
@@ -186,7 +240,7 @@ impl Scheduler {
 
     /// Never the payload: only where it lies, and what went wrong. Gives the latter back.
     fn warn_of(&self, what: &str, id: AssignmentId, offset: Offset, failure: Failure) -> String {
-        let TopicPartition { topic, partition } = &*self.partitions[&id].source;
+        let TopicPartition { topic, partition } = &*self.lives[&id].source;
         let error = failure.into_error();
         tracing::warn!(topic = &**topic, partition, offset = offset.0, error, "{what}");
         error
@@ -194,9 +248,16 @@ impl Scheduler {
 
     /// Takes back what was in a load and did not begin to run.
     pub fn handle_returned(&mut self, id: AssignmentId, records: impl DoubleEndedIterator<Item = Record>) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
         for record in records.rev() {
-            partition.tracker.give_back(record.offset, record);
+            let Some(life) = self.lives.get_mut(&id) else { return };
+            if life.is_past(record.offset) {
+                self.lay(id, record.size());
+            } else {
+                life.tracker.give_back(record.offset, record);
+            }
+        }
+        if !self.lives.contains_key(&id) {
+            return;
         }
         if self.phase.is_running() {
             self.queue(id);
@@ -213,41 +274,32 @@ impl Scheduler {
     /// Takes in what became of a write.
     pub fn handle_written(&mut self, written: Written, now: Instant) {
         self.writing -= 1;
-        match written {
-            Written::Acknowledged(Ticket { assignment, offset, size, kind, then, .. }) => {
-                self.counters.count_written(kind);
-                match then {
-                    Some(step) => self.write(assignment, offset, size, *step, now),
-                    None => self.finish(assignment, offset, size, now),
-                }
-            }
-            Written::TooLarge(Ticket { assignment, offset, size, kind, then, instead }, record) => {
-                match fate::smaller(Step { kind, record, then, instead }) {
-                    Some(step) => self.write(assignment, offset, size, step, now),
-                    None => {
-                        let Some(partition) = self.partitions.get(&assignment) else { return };
-                        let source = Arc::clone(&partition.source);
-                        self.stop(RunError::NothingWritable { source_partition: source, offset }, now);
-                    }
-                }
-            }
+        let (ticket, too_large) = match written {
+            Written::Acknowledged(ticket) => (ticket, None),
+            Written::TooLarge(ticket, record) => (ticket, Some(record)),
+        };
+        let Ticket { assignment, offset, size, kind, then, instead } = ticket;
+        if too_large.is_none() {
+            self.counters.count_written(kind);
         }
-    }
-
-    /// Takes in how the commit went that [`poll_commit`](Self::poll_commit) asked for.
-    pub fn handle_committed(&mut self, acknowledged: bool, now: Instant) {
-        let committing = self.committing.take().expect("a commit was under way");
-        self.maybe_dirty = true;
-        self.commit_failed = !acknowledged;
-        if !acknowledged && !self.breaks(Defect::TrustFailedCommit) {
-            self.counters.failed_commits += 1;
-            return;
+        if self.lives.get(&assignment).is_none_or(|life| life.is_past(offset)) {
+            return self.lay(assignment, size);
         }
-        for (id, offset) in committing {
-            if let Some(partition) = self.partitions.get_mut(&id) {
-                partition.committed = Some(offset);
-                partition.committed_at = Some(now);
-            }
+        let step = match too_large {
+            None => then.map(|step| *step),
+            Some(record) => match fate::smaller(Step { kind, record, then, instead }) {
+                Some(step) => Some(step),
+                None => {
+                    let source_partition = Arc::clone(&self.lives[&assignment].source);
+                    return self.stop(RunError::NothingWritable { source_partition, offset }, now);
+                }
+            },
+        };
+        match step {
+            Some(step) => self.write(assignment, offset, size, step, now),
+            // It was finished when it was sent.
+            None if self.breaks(Defect::FinishUnacknowledged) => {}
+            None => self.finish(assignment, offset, size, now),
         }
     }
 
@@ -258,7 +310,7 @@ impl Scheduler {
         }
         self.phase = Phase::Draining { until: now + self.rules.grace };
         self.next_commit = self.next_commit.min(now + DRAIN_COMMIT_INTERVAL);
-        let ids: Vec<_> = self.partitions.keys().copied().collect();
+        let ids: Vec<_> = self.lives.keys().copied().collect();
         for id in ids {
             if !self.breaks(Defect::StartWhileDraining) {
                 self.abandon(id);
@@ -282,25 +334,28 @@ impl Scheduler {
         if full || !(self.phase.is_running() || self.breaks(Defect::StartWhileDraining)) {
             return None;
         }
-        let id = self.ready.pop_front()?;
         let most = self.load_size();
         let run_twice = self.breaks(Defect::RunTwice);
-        let partition = self.partitions.get_mut(&id).expect("partitions stay");
-        partition.ready = false;
-        let mut records = Vec::with_capacity(most);
-        while records.len() < most
-            && let Some((_, record)) = partition.tracker.start()
-        {
-            records.push(record);
+        // A life that is over may be in the ring with nothing to start any more.
+        while let Some(id) = self.ready.pop_front() {
+            let Some(life) = self.lives.get_mut(&id) else { continue };
+            life.ready = false;
+            let mut records = Vec::with_capacity(most);
+            while records.len() < most
+                && let Some((_, record)) = life.tracker.start()
+            {
+                records.push(record);
+            }
+            let Some(last) = records.last() else { continue };
+            if run_twice {
+                life.tracker.give_back(last.offset, last.clone());
+            }
+            self.queue(id);
+            self.busy += 1;
+            self.counters.first_task.get_or_insert(now);
+            return Some(Load { assignment: id, records });
         }
-        let last = records.last().expect("a partition in the ring has something to start");
-        if run_twice {
-            partition.tracker.give_back(last.offset, last.clone());
-        }
-        self.queue(id);
-        self.busy += 1;
-        self.counters.first_task.get_or_insert(now);
-        Some(Load { assignment: id, records })
+        None
     }
 
     /// How many records go to the next worker: one, unless tasks are so short that the way to the worker is what costs.
@@ -320,9 +375,12 @@ impl Scheduler {
 
     /// What a partition gives back to the limits.
     pub fn poll_freed(&mut self) -> Option<(AssignmentId, Freed)> {
+        if let Some(stray) = self.strays.pop_front() {
+            return Some(stray);
+        }
         while let Some(id) = self.freed.pop_front() {
-            if let Some(partition) = self.partitions.get_mut(&id) {
-                let freed = std::mem::take(&mut partition.freed);
+            if let Some(life) = self.lives.get_mut(&id) {
+                let freed = std::mem::take(&mut life.freed);
                 if freed != Freed::default() {
                     return Some((id, freed));
                 }
@@ -331,86 +389,10 @@ impl Scheduler {
         None
     }
 
-    /// What is to be committed now, if a commit is due. The leader epochs are not known here. Comes back through [`handle_committed`](Self::handle_committed).
-    pub fn poll_commit(&mut self, now: Instant) -> Option<BTreeMap<i32, Committed>> {
-        let last = self.is_quiet() && !self.phase.is_running() && !self.commit_failed;
-        let due = now >= self.next_commit || last;
-        if self.committing.is_some() || !due || self.phase == Phase::Over {
-            return None;
-        }
-        let too_far = i64::from(self.breaks(Defect::CommitTooFar)) - i64::from(self.breaks(Defect::CommitBackwards));
-        let mut offsets = HashMap::new();
-        let mut commits = BTreeMap::new();
-        for (id, partition) in &self.partitions {
-            if partition.is_dirty() || partition.committed_at.is_none_or(|at| now >= at + IDLE_COMMIT) {
-                let offset = partition.tracker.committable() + too_far;
-                offsets.insert(*id, offset);
-                commits.insert(
-                    partition.source.partition,
-                    Committed { offset, leader_epoch: LeaderEpoch::UNKNOWN, metadata: String::new() },
-                );
-            }
-        }
-        let interval = if self.phase.is_running() { self.rules.commit_interval } else { DRAIN_COMMIT_INTERVAL };
-        self.next_commit = now + interval;
-        if commits.is_empty() {
-            self.maybe_dirty = false;
-            self.idle_commit =
-                self.partitions.values().filter_map(|p| p.committed_at).min().unwrap_or(now) + IDLE_COMMIT;
-            return None;
-        }
-        self.committing = Some(offsets);
-        Some(commits)
-    }
-
-    /// When to look again although nothing happened.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let commit = match (&self.committing, self.maybe_dirty) {
-            (Some(_), _) => None,
-            (None, true) if self.breaks(Defect::NoCommitTimer) => None,
-            (None, true) => Some(self.next_commit),
-            (None, false) => Some(self.idle_commit.max(self.next_commit)),
-        };
-        commit.into_iter().chain(self.phase.deadline()).min()
-    }
-
-    /// Says, once, that the run is over.
-    pub fn poll_end(&mut self, now: Instant) -> Option<Summary> {
-        if self.phase.is_running() {
-            return None;
-        }
-        let clean = !self.is_uncommitted();
-        match self.phase {
-            Phase::Draining { .. } if self.is_quiet() && clean => {}
-            Phase::Draining { until } if now >= until => {
-                self.counters.forced |= !self.is_quiet();
-                if !clean {
-                    self.phase = Phase::Closing { until: now + LAST_COMMIT };
-                    self.next_commit = now;
-                    return None;
-                }
-            }
-            Phase::Draining { .. } => return None,
-            Phase::Closing { until } if !clean && now < until => return None,
-            Phase::Running | Phase::Closing { .. } | Phase::Over => {}
-        }
-        Some(self.summary(now))
-    }
-
     /// What has been done so far.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    /// What has been done, as told at the end.
-    #[must_use]
-    pub fn summary(&mut self, now: Instant) -> Summary {
-        let committed = self.partitions.values().filter_map(|p| Some((p.source.partition, p.committed?))).collect();
-        let uncommitted = self.is_uncommitted();
-        let in_flight = self.partitions.values().map(|p| p.tracker.begun()).sum::<usize>();
-        self.counters.summary(now, committed, in_flight, uncommitted, self.error.take())
     }
 
     /// Whether the run goes on.
@@ -419,27 +401,23 @@ impl Scheduler {
         self.phase.is_running()
     }
 
-    fn is_uncommitted(&self) -> bool {
-        self.committing.is_some() || self.partitions.values().any(Partition::is_dirty)
-    }
-
-    /// No task runs and nothing is being written.
+    /// No task runs and nothing is being written, apart from what comes to nothing anyway.
     fn is_quiet(&self) -> bool {
-        self.busy == 0 && self.writing == 0
+        (self.busy == 0 && self.writing == 0) || self.lives.values().all(|life| life.tracker.begun() == 0)
     }
 
     /// Puts a partition into the ring, if it is not there and has something to start.
     fn queue(&mut self, id: AssignmentId) {
-        let partition = self.partitions.get_mut(&id).expect("partitions stay");
-        if !partition.ready && partition.tracker.can_start() {
-            partition.ready = true;
+        let life = self.lives.get_mut(&id).expect("it is there");
+        if !life.ready && life.tracker.can_start() {
+            life.ready = true;
             self.ready.push_back(id);
         }
     }
 
     fn abandon(&mut self, id: AssignmentId) {
-        let partition = self.partitions.get_mut(&id).expect("partitions stay");
-        partition.tracker.abandon_waiting();
+        let life = self.lives.get_mut(&id).expect("it is there");
+        life.tracker.abandon_waiting();
     }
 
     fn write(&mut self, assignment: AssignmentId, offset: Offset, size: usize, step: Step, now: Instant) {
@@ -453,24 +431,34 @@ impl Scheduler {
     }
 
     fn finish(&mut self, id: AssignmentId, offset: Offset, size: usize, now: Instant) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
-        partition.tracker.finish(offset);
-        if partition.freed.records == 0 {
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        life.tracker.finish(offset);
+        if life.freed.records == 0 {
             self.freed.push_back(id);
         }
-        partition.freed.records += 1;
-        partition.freed.bytes += size;
+        life.freed.records += 1;
+        life.freed.bytes += size;
         self.counters.last_finished = Some(now);
-        self.queue(id);
-        self.progressed(id, now);
+        let number = life.source.partition;
+        if life.until.is_some() {
+            self.forget_if_done(id);
+        }
+        if self.lives.contains_key(&id) {
+            self.queue(id);
+        }
+        self.progressed(number, now);
     }
 
     /// Notes that the committable offset may have moved. With `--until-end`, begins the end when all is done.
-    fn progressed(&mut self, id: AssignmentId, now: Instant) {
+    fn progressed(&mut self, number: i32, now: Instant) {
         self.maybe_dirty = true;
-        let partition = self.partitions.get_mut(&id).expect("partitions stay");
-        if !partition.ended && partition.is_at_end() {
-            partition.ended = true;
+        let Some(partition) = self.partitions.get(&number) else { return };
+        let at_end = partition.lives.iter().all(|id| {
+            let life = &self.lives[id];
+            life.is_done() || life.is_at_end()
+        });
+        if at_end && !partition.ended && !self.lives[&partition.current()].is_done() {
+            self.partitions.get_mut(&number).expect("it is there").ended = true;
             self.open -= 1;
             if self.open == 0 {
                 self.drain(now);

@@ -8,14 +8,24 @@
 //!
 //! One loop per partition of the topic, one batch under way in each; what arrives meanwhile makes the next batch. A batch
 //! that is not acknowledged is written again, for as long as it takes (`kafka/writer.rs` says how the broker then knows it
-//! again). A write that
-//! is refused is told in the log now and then, and waits for somebody to do something: it is never given up.
+//! again). It is never given up: the message stays unfinished, and an [alarm](alarm) rings, in the log now and then and in
+//! the summary at the end.
 //!
 //! Deliberately not here: what is written (`fate.rs`), and how ([`PartitionWriter`]).
 
-use std::{future::Future, sync::Arc};
+mod alarm;
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::mpsc, task::JoinSet};
+
+use self::alarm::Alarm;
+pub use self::alarm::Unwritten;
 
 use crate::{
     backoff::Backoff,
@@ -28,6 +38,9 @@ use crate::{
 const MAX_BATCH_BYTES: usize = 900_000;
 /// The most records of a batch.
 const MAX_BATCH_RECORDS: usize = 10_000;
+/// A write that takes longer than this is told of, although it has not failed.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// Why a write was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -54,7 +67,8 @@ pub enum WriteError {
 /// Something that can write to one partition. Batching, retries and patience are the loop's, not its.
 pub trait PartitionWriter: Send + 'static {
     /// Writes `records` as one batch, in this order. `Ok` says that every in-sync replica has them all (`acks=all`).
-    /// Never takes longer than the writer's own deadline, whatever the broker does. After an error other than
+    /// Never takes longer than the writer's own deadline, whatever the broker does, and before it what a broker that
+    /// throttles us asks to wait. After an error other than
     /// [`TooLarge`](WriteError::TooLarge), the same records have to be written before any others, so that a writer can
     /// see to it that they are not there twice.
     fn write(&mut self, records: &[Outgoing]) -> impl Future<Output = Result<(), WriteError>> + Send;
@@ -75,6 +89,7 @@ pub(crate) struct Sink {
     count: i32,
     /// Where records without a key go, for now.
     keyless: i32,
+    alarm: Arc<Alarm>,
     loops: JoinSet<()>,
 }
 
@@ -91,16 +106,17 @@ impl Sink {
     ) -> Self {
         let mut loops = JoinSet::new();
         let count = partitions;
+        let alarm = Arc::new(Alarm::new(topic));
         let partitions: Vec<_> = (0..count)
             .map(|partition| {
                 let (sender, incoming) = mpsc::channel(max_in_flight);
-                let (writer, written) = (writer(partition), written.clone());
-                loops.spawn(WriteLoop { topic: Arc::clone(topic), partition, writer, incoming, written }.run());
+                let (writer, written, alarm) = (writer(partition), written.clone(), Arc::clone(&alarm));
+                loops.spawn(WriteLoop { partition, writer, incoming, written, alarm }.run());
                 sender
             })
             .collect();
         let collected = partitions.iter().map(|_| Parcel::default()).collect();
-        Self { partitions, collected, partition_of, count, keyless: 0, loops }
+        Self { partitions, collected, partition_of, count, keyless: 0, alarm, loops }
     }
 
     /// Takes a record on, to be sent with the next [`flush`](Self::flush).
@@ -126,6 +142,11 @@ impl Sink {
         self.keyless = (self.keyless + 1) % self.count;
     }
 
+    /// What cannot be written now.
+    pub(crate) fn unwritten(&self) -> Vec<Unwritten> {
+        self.alarm.unwritten()
+    }
+
     /// Waits until a loop is lost to a panic.
     pub(crate) async fn lost(&mut self) {
         watched::lost(&mut self.loops).await;
@@ -133,11 +154,11 @@ impl Sink {
 }
 
 struct WriteLoop<W> {
-    topic: Arc<str>,
     partition: i32,
     writer: W,
     incoming: mpsc::Receiver<Parcel>,
     written: mpsc::Sender<Vec<Written>>,
+    alarm: Arc<Alarm>,
 }
 
 impl<W: PartitionWriter> WriteLoop<W> {
@@ -183,31 +204,34 @@ impl<W: PartitionWriter> WriteLoop<W> {
         }
     }
 
+    /// Tries until it is known whether the records fit.
     async fn write_part(&mut self, records: &[Outgoing]) -> Fit {
+        let begun = Instant::now();
         let mut backoff = Backoff::new();
-        loop {
-            let error = match self.writer.write(records).await {
-                Ok(()) => {
-                    if let Some(failed_for) = backoff.reset() {
-                        tracing::info!(topic = &*self.topic, partition = self.partition, ?failed_for, "writing again");
-                    }
-                    return Fit::Fits;
-                }
-                Err(WriteError::TooLarge { .. }) => return Fit::TooLarge,
+        let mut reason = "no acknowledgement yet".to_owned();
+        let fit = loop {
+            let error = match self.attempt(records, begun, &reason).await {
+                Ok(()) => break Fit::Fits,
+                Err(WriteError::TooLarge { .. }) => break Fit::TooLarge,
                 Err(error) => error,
             };
-            let (wait, say) = backoff.fail();
-            if say {
-                let records = records.len();
-                tracing::error!(
-                    topic = &*self.topic,
-                    partition = self.partition,
-                    records,
-                    %error,
-                    "cannot write; these messages stay unfinished, trying again"
-                );
-            }
+            reason = error.to_string();
+            self.alarm.waits(self.partition, records.len(), begun, &reason);
+            let (wait, _) = backoff.fail();
             tokio::time::sleep(wait).await;
+        };
+        self.alarm.done(self.partition);
+        fit
+    }
+
+    /// Tries once, and has the alarm ring meanwhile if it takes long.
+    async fn attempt(&mut self, records: &[Outgoing], begun: Instant, reason: &str) -> Result<(), WriteError> {
+        let mut attempt = pin!(self.writer.write(records));
+        loop {
+            tokio::select! {
+                outcome = &mut attempt => return outcome,
+                () = tokio::time::sleep(SLOW) => self.alarm.waits(self.partition, records.len(), begun, reason),
+            }
         }
     }
 }

@@ -6,18 +6,28 @@
 //!          └────────────────────────── room is given back as messages are finished ──────────┘
 //! ```
 //!
+//! A loop that could not read for a while hands nothing over when it can again: another broker may lead the partition by
+//! then, and its log may be another. It says so and ends; after a look at the log a new one begins (`lineage.rs`).
+//!
 //! A loop that finds no room waits: that is what pauses fetching. What it holds itself is at most one fetch.
 //!
 //! Deliberately not here: what becomes of records, and how a fetch is done ([`PartitionReader`]).
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::{
     backoff::Backoff,
     error::RunError,
-    record::{AssignmentId, Offset, Record, TopicPartition},
+    record::{AssignmentId, LeaderEpoch, Offset, Record, TopicPartition},
     room::Room,
 };
 
@@ -34,7 +44,7 @@ const MAX_FETCH: usize = 1 << 20;
 const MAX_CHUNK: usize = 512;
 
 /// What one fetch brought.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
     /// Records in the order of their offsets, none below the offset that was asked for. May be empty.
     pub records: Vec<Record>,
@@ -42,6 +52,8 @@ pub struct Batch {
     pub next: Offset,
     /// The end of what may be read: the partition's high watermark, or where its first open transaction begins.
     pub high_watermark: Offset,
+    /// The leader epoch of the last batch, where the reader knows it.
+    pub leader_epoch: LeaderEpoch,
     /// Held until the records are let in, where they are so large that others must wait.
     pub held: Option<OwnedMutexGuard<()>>,
 }
@@ -65,6 +77,14 @@ pub enum ReadError {
         /// The offset that was asked for.
         at: Offset,
         /// What the decoder said.
+        reason: String,
+    },
+    /// What came is damaged. It may be the network's doing: to try again may help.
+    #[error("what came for offset {at} is damaged: {reason}")]
+    Damaged {
+        /// The offset that was asked for.
+        at: Offset,
+        /// What is wrong with it.
         reason: String,
     },
     /// There is no such topic, or no such partition, as far as the broker that was asked knows.
@@ -97,9 +117,17 @@ pub trait PartitionReader: Send + 'static {
 /// What a fetch loop tells the engine.
 #[derive(Debug)]
 pub(crate) enum SourceEvent {
-    /// Records, in order, and that nothing else lies below `next`.
-    Fetched { assignment: AssignmentId, records: Vec<Record>, next: Offset },
-    /// The place where to go on is not in the log. The loop has ended.
+    /// Records, in order, and that nothing else lies below `next`; the leader epoch of the last of them, if the reader tells,
+    /// and the end of the log.
+    Fetched { assignment: AssignmentId, records: Vec<Record>, next: Offset, epoch: LeaderEpoch, latest: Offset },
+    /// A fetch failed. From now on nothing is handed over without a look.
+    Away(AssignmentId),
+    /// The log may not be what it was: the place where to go on is not in it, or it could not be read for a while, and
+    /// another broker may lead it now. The loop has ended, and is to be begun anew after a look.
+    Unsure(AssignmentId),
+    /// Nothing has been heard of the topic for a while but its absence. The loop goes on trying.
+    Missing,
+    /// What lies there is not read. The loop has ended, and so does the run.
     Gone(RunError),
 }
 
@@ -112,23 +140,32 @@ pub(crate) struct Limits {
     pub(crate) bytes: Room,
     max_records: usize,
     max_bytes: usize,
+    /// How many share them.
+    partitions: AtomicUsize,
 }
 
 impl Limits {
     pub(crate) fn new(max_records: usize, max_bytes: usize) -> Self {
-        Self { records: Room::new(max_records), bytes: Room::new(max_bytes), max_records, max_bytes }
+        let (records, bytes, partitions) = (Room::new(max_records), Room::new(max_bytes), AtomicUsize::new(1));
+        Self { records, bytes, max_records, max_bytes, partitions }
     }
 
-    /// The records that one of `partitions` may hold, so that none that is held up takes all the room there is; but never
-    /// so few that one that is alone in having messages leaves workers idle.
-    pub(crate) fn partition_room(&self, partitions: usize, workers: usize) -> Room {
-        Room::new((self.max_records / partitions.max(1)).max(workers * 2).min(self.max_records))
+    /// Says how many partitions share the limits.
+    pub(crate) fn share(&self, partitions: usize) {
+        self.partitions.store(partitions.max(1), Ordering::Relaxed);
+    }
+
+    /// The records that one partition may hold, so that none that is held up takes all the room there is; but never so few
+    /// that one that is alone in having messages leaves workers idle.
+    pub(crate) fn partition_room(&self, workers: usize) -> Room {
+        let partitions = self.partitions.load(Ordering::Relaxed);
+        Room::new((self.max_records / partitions).max(workers * 2).min(self.max_records))
     }
 
     /// What one fetch asks for: all partitions together wait with half of the bytes at most, so that none is kept from
     /// waiting.
-    fn fetch_bytes(&self, partitions: usize) -> usize {
-        (self.max_bytes / (2 * partitions.max(1))).clamp(1, MAX_FETCH)
+    fn fetch_bytes(&self) -> usize {
+        (self.max_bytes / (2 * self.partitions.load(Ordering::Relaxed))).clamp(1, MAX_FETCH)
     }
 }
 
@@ -141,8 +178,8 @@ pub(crate) struct FetchLoop<R> {
     /// The records that this partition may hold.
     pub(crate) room: Arc<Room>,
     pub(crate) events: mpsc::Sender<SourceEvent>,
-    /// How many partitions share the limits.
-    pub(crate) partitions: usize,
+    /// Set where this life of the partition is over, and what is fetched of it is of no use.
+    pub(crate) over: Arc<AtomicBool>,
     /// With `--until-end`: where reading ends.
     pub(crate) end: Option<Offset>,
 }
@@ -151,9 +188,9 @@ impl<R: PartitionReader> FetchLoop<R> {
     /// Reads from `from` until the end or until the engine is gone, or the log does not hold what is to be read.
     pub(crate) async fn run(mut self, from: Offset) {
         let mut next = from;
-        let mut trouble = Trouble { backoff: Backoff::new(), stalls: 0 };
-        let fetch_bytes = self.limits.fetch_bytes(self.partitions);
-        while !self.events.is_closed() && self.end.is_none_or(|end| next < end) {
+        let mut trouble = Trouble { backoff: Backoff::new(), stalls: 0, was_away: false };
+        while !self.is_over() && self.end.is_none_or(|end| next < end) {
+            let fetch_bytes = self.limits.fetch_bytes();
             self.limits.bytes.take(fetch_bytes).await;
             let fetched = self.reader.fetch(next, fetch_bytes, MAX_WAIT).await;
             let held = fetched.as_ref().map_or(0, |batch| batch.records.iter().map(Record::size).sum());
@@ -161,6 +198,11 @@ impl<R: PartitionReader> FetchLoop<R> {
             let lasting = match fetched {
                 Ok(batch) if batch.next == next && next < batch.high_watermark => {
                     trouble.stalled(&self, next, &batch).await
+                }
+                Ok(_) if trouble.was_away => {
+                    trouble.over(&self.source);
+                    self.limits.bytes.give(held);
+                    return self.unsure().await;
                 }
                 Ok(batch) => {
                     trouble.over(&self.source);
@@ -173,7 +215,8 @@ impl<R: PartitionReader> FetchLoop<R> {
                 Err(ReadError::OutOfRange { requested, earliest, latest })
                     if requested < earliest || requested > latest =>
                 {
-                    Some(out_of_range(Arc::clone(&self.source), requested, earliest, latest))
+                    tracing::debug!(partition = %self.source, %requested, %earliest, %latest, "out of range");
+                    return self.unsure().await;
                 }
                 Err(error) => trouble.failed(&self, next, error).await,
             };
@@ -185,9 +228,19 @@ impl<R: PartitionReader> FetchLoop<R> {
         }
     }
 
+    /// Leaves it to a look what is to be read. An engine that is gone needs no news.
+    async fn unsure(self) {
+        let _ = self.events.send(SourceEvent::Unsure(self.assignment)).await;
+    }
+
+    fn is_over(&self) -> bool {
+        self.events.is_closed() || self.over.load(Ordering::Relaxed)
+    }
+
     /// Gives the engine what was read, chunk by chunk, as there is room.
     async fn hand_over(&self, batch: Batch, before: Offset) -> Result<(), mpsc::error::SendError<SourceEvent>> {
-        let Batch { records, next, .. } = batch;
+        // What is held with it stays in `batch`, until its records are let in.
+        let Batch { records, next, high_watermark: latest, leader_epoch: epoch, .. } = batch;
         let assignment = self.assignment;
         let mut records = records.into_iter();
         let mut told = before;
@@ -200,10 +253,10 @@ impl<R: PartitionReader> FetchLoop<R> {
             }
             let chunk: Vec<_> = records.by_ref().take(taken).collect();
             told = chunk.last().map_or(told, |last| last.offset.next());
-            self.events.send(SourceEvent::Fetched { assignment, records: chunk, next: told }).await?;
+            self.events.send(SourceEvent::Fetched { assignment, records: chunk, next: told, epoch, latest }).await?;
         }
         if next > told {
-            self.events.send(SourceEvent::Fetched { assignment, records: Vec::new(), next }).await?;
+            self.events.send(SourceEvent::Fetched { assignment, records: Vec::new(), next, epoch, latest }).await?;
         }
         Ok(())
     }
@@ -214,6 +267,8 @@ struct Trouble {
     backoff: Backoff,
     /// Fetches in a row that brought nothing although there is something.
     stalls: u32,
+    /// Nobody could be read from for a while.
+    was_away: bool,
 }
 
 impl Trouble {
@@ -233,8 +288,14 @@ impl Trouble {
         if say {
             tracing::warn!(partition = %of.source, offset = at.0, %error, "cannot fetch, trying again");
         }
+        if !self.was_away && !matches!(error, ReadError::Damaged { .. }) {
+            self.was_away = true;
+            // An engine that is gone needs no news.
+            let _ = of.events.send(SourceEvent::Away(of.assignment)).await;
+        }
         if matches!(error, ReadError::Missing { .. }) && self.backoff.failing_for() > MISSING_FOR {
-            return Some(RunError::TopicGone { topic: Arc::clone(&of.source.topic) });
+            // An engine that is gone needs no news.
+            let _ = of.events.send(SourceEvent::Missing).await;
         }
         tokio::time::sleep(wait).await;
         None
@@ -264,18 +325,4 @@ impl Trouble {
 
 fn unreadable(source: &Arc<TopicPartition>, at: Offset, reason: String) -> RunError {
     RunError::Unreadable { source_partition: Arc::clone(source), at, reason }
-}
-
-/// Says what is wrong with a place to go on that the log does not hold.
-pub(crate) fn out_of_range(
-    source_partition: Arc<TopicPartition>,
-    wanted: Offset,
-    earliest: Offset,
-    latest: Offset,
-) -> RunError {
-    if wanted < earliest {
-        RunError::DataGone { source_partition, from: wanted, to: earliest + -1, earliest }
-    } else {
-        RunError::Truncated { source_partition, wanted, latest }
-    }
 }

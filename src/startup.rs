@@ -3,28 +3,33 @@
 //! All of it is tried again, until `--startup-timeout`, for as long as what is in the way may pass: a broker that is not
 //! up yet, a topic that somebody is about to create. What will not pass ends the start at once.
 
+mod begins;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
     backoff::Backoff,
-    committer::{Log, Look},
-    config::{Assign, Config, From, Offsets},
+    committer::Log,
+    config::{Assign, Config, Offsets},
     error::RunError,
     kafka::{
-        Deadlines,
+        Deadlines, Isolation,
         offsets::KafkaOffsets,
         wire::{At, Cluster, GroupView, TopicView, WireError},
         with_causes,
     },
-    offsets::{Committed, FileOffsets, MemoryOffsets, OffsetStore, OpenError, StoreError},
-    record::{AssignmentId, Offset, TopicId, TopicPartition},
+    lineage::{EpochEnd, Look},
+    loss::DataLoss,
+    offsets::{Committed, FileOffsets, Former, MemoryOffsets, OffsetStore, OpenError, StoreError},
+    record::{LeaderEpoch, Offset, TopicId, TopicPartition},
     scheduler::Assignment,
-    source::out_of_range,
 };
+
+use self::begins::{Begins, Begun, Unbegun};
 
 /// As whom we appear at the broker.
 const CLIENT_ID: &str = "longshore";
@@ -36,6 +41,10 @@ pub(crate) struct Ready {
     pub(crate) id: TopicId,
     pub(crate) store: Store,
     pub(crate) assignments: Vec<Assignment>,
+    /// All partitions that the topic has.
+    pub(crate) there: BTreeSet<i32>,
+    /// What is gone, and what the user wants to go on without.
+    pub(crate) losses: Vec<DataLoss>,
     /// How many offsets lie between where we begin and the ends of the logs.
     pub(crate) lag: i64,
     pub(crate) replies: Option<Written>,
@@ -74,7 +83,11 @@ impl std::convert::From<StoreError> for Trouble {
 
 /// Gets everything ready, for as long as `--startup-timeout` allows.
 pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
-    let cluster = Cluster::new(config.brokers.clone(), CLIENT_ID, Deadlines::default());
+    let cluster =
+        Cluster::new(config.brokers.clone(), CLIENT_ID, Deadlines::default()).with_security(config.security.clone());
+    if let Some(warning) = config.security.warning() {
+        tracing::warn!("{warning}");
+    }
     let until = Instant::now() + config.startup_timeout;
     let mut backoff = Backoff::new();
     loop {
@@ -111,18 +124,38 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
     let replies = prepare(cluster, config.reply_topic.as_deref()).await?;
     let dead_letters = prepare(cluster, config.dead_letter_topic.as_deref()).await?;
     let mut store = Store::open(config, cluster, view.id)?;
+    let there: BTreeSet<i32> = view.partitions.iter().map(|view| view.partition).collect();
+    // Those that are not ours, too: they tell what a partition without an offset means.
+    let committed = store.load(&there.iter().copied().collect::<Vec<_>>()).await?;
+    let asked = committed.iter().filter(|(partition, _)| partitions.contains(partition));
+    let asked = asked.map(|(partition, committed)| (*partition, committed.leader_epoch));
+    let asked: BTreeMap<_, _> = asked.filter(|(_, epoch)| *epoch != LeaderEpoch::UNKNOWN).collect();
+    let end = match config.isolation {
+        Isolation::ReadUncommitted => At::Latest,
+        Isolation::ReadCommitted => At::Stable,
+    };
     let begins = Begins {
-        committed: store.load(&partitions).await?,
+        id: view.id,
+        former: store.former(),
+        committed,
+        epoch_ends: if asked.is_empty() { BTreeMap::new() } else { cluster.epoch_ends(&topic, &asked).await? },
+        epochs: view.partitions.iter().map(|view| (view.partition, view.epoch)).collect(),
         earliest: cluster.offsets(&topic, &partitions, At::Earliest).await?,
         latest: cluster.offsets(&topic, &partitions, At::Latest).await?,
         from: config.from,
-        until_end: config.until_end,
+        listed: config.assign != Assign::All,
+        on_data_loss: config.on_data_loss,
+        ends: if config.until_end { Some(cluster.offsets(&topic, &partitions, end).await?) } else { None },
     };
     let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(&topic), *partition)));
-    let assignments = begins.assign(sources, &config.group).map_err(Trouble::Final)?;
+    let Begun { assignments, losses } = begins.assign(sources, &config.group).map_err(|unbegun| match unbegun {
+        Unbegun::NotYet(reason) => Trouble::Passing(reason),
+        Unbegun::Run(error) => Trouble::Final(error),
+    })?;
     let lag = assignments.iter().map(|a| begins.latest[&a.source.partition].0 - a.start.0).sum();
     tell(config, &assignments, lag);
-    Ok(Ready { cluster: cluster.clone(), topic, id: view.id, store, assignments, lag, replies, dead_letters })
+    let (cluster, id) = (cluster.clone(), view.id);
+    Ok(Ready { cluster, topic, id, store, assignments, there, losses, lag, replies, dead_letters })
 }
 
 /// Fixed partitions and a group that deals them out would work against each other.
@@ -176,68 +209,6 @@ async fn prepare(cluster: &Cluster, topic: Option<&str>) -> Result<Option<Writte
     Ok(Some(Written { topic: topic.into(), partitions }))
 }
 
-/// What has to be known to say where each partition begins.
-struct Begins {
-    committed: BTreeMap<i32, Committed>,
-    earliest: BTreeMap<i32, Offset>,
-    latest: BTreeMap<i32, Offset>,
-    from: From,
-    until_end: bool,
-}
-
-impl Begins {
-    fn assign(
-        &self,
-        sources: impl Iterator<Item = Arc<TopicPartition>>,
-        group: &str,
-    ) -> Result<Vec<Assignment>, RunError> {
-        let mut assignments = Vec::new();
-        let mut missing = Vec::new();
-        for (number, source) in sources.enumerate() {
-            let partition = source.partition;
-            let Some(start) = self.start(&source)? else {
-                missing.push((*source).clone());
-                continue;
-            };
-            assignments.push(Assignment {
-                id: AssignmentId(number as u64),
-                start,
-                committed: self.committed.get(&partition).map(|committed| committed.offset),
-                end: self.until_end.then(|| self.latest[&partition]),
-                source,
-            });
-        }
-        if missing.is_empty() {
-            Ok(assignments)
-        } else {
-            Err(RunError::NoOffset { group: group.to_owned(), partitions: missing })
-        }
-    }
-
-    /// Where a partition begins; `None` if there is no offset for it and `--from stop` was said.
-    fn start(&self, source: &Arc<TopicPartition>) -> Result<Option<Offset>, RunError> {
-        let (earliest, latest) = (self.earliest[&source.partition], self.latest[&source.partition]);
-        if let Some(Committed { offset, .. }) = self.committed.get(&source.partition) {
-            return if (earliest..=latest).contains(offset) {
-                Ok(Some(*offset))
-            } else {
-                Err(out_of_range(Arc::clone(source), *offset, earliest, latest))
-            };
-        }
-        match self.from {
-            From::Stop => Ok(None),
-            // Beside others that have one, a partition without an offset is new, or its offset has expired: it may hold
-            // messages that nobody has seen.
-            From::Latest if self.committed.is_empty() => Ok(Some(latest)),
-            From::Latest => {
-                tracing::warn!(partition = %source, "no committed offset, but others have one: beginning at the earliest");
-                Ok(Some(earliest))
-            }
-            From::Earliest => Ok(Some(earliest)),
-        }
-    }
-}
-
 fn tell(config: &Config, assignments: &[Assignment], lag: i64) {
     let new = assignments.iter().filter(|assignment| assignment.committed.is_none()).count();
     tracing::info!(
@@ -267,9 +238,6 @@ impl Store {
                 Self::File(FileOffsets::open(path, &config.group, &config.topic, id).map_err(|error| {
                     let reason = with_causes(&error);
                     Trouble::Final(match error {
-                        OpenError::OtherTopic { was, .. } => {
-                            RunError::Recreated { topic: config.topic.as_str().into(), was, now: id }
-                        }
                         OpenError::Damaged { .. } => RunError::OffsetsDamaged { reason },
                         _ => RunError::Unavailable { reason },
                     })
@@ -279,12 +247,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The topic of this name that the store has offsets of, if it is another, and these offsets.
+    fn former(&self) -> Option<Former> {
+        match self {
+            Self::File(store) => store.former(),
+            // With the group, no topic id is kept.
+            Self::Kafka(_) | Self::Memory(_) => None,
+        }
+    }
+}
+
 impl OffsetStore for Store {
     async fn load(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
         match self {
             Self::Kafka(store) => store.load(partitions).await,
             Self::File(store) => store.load(partitions).await,
             Self::Memory(store) => store.load(partitions).await,
+        }
+    }
+
+    fn renew(&mut self, id: TopicId) {
+        match self {
+            Self::Kafka(store) => store.renew(id),
+            Self::File(store) => store.renew(id),
+            Self::Memory(store) => store.renew(id),
         }
     }
 
@@ -306,7 +293,21 @@ pub(crate) struct TopicWatch {
 impl Log for TopicWatch {
     async fn look(&mut self) -> Result<Option<Look>, String> {
         let view = self.cluster.topic(&self.topic).await.map_err(|error| with_causes(&error))?;
-        let epochs = |view: &TopicView| view.partitions.iter().map(|p| (p.partition, p.epoch)).collect();
+        let epochs = |view: &TopicView| {
+            let led = view.partitions.iter().filter(|p| p.leader.is_some());
+            led.map(|p| (p.partition, p.epoch)).collect()
+        };
         Ok(view.map(|view| Look { id: view.id, epochs: epochs(&view) }))
+    }
+
+    async fn epoch_ends(&mut self, epochs: &BTreeMap<i32, LeaderEpoch>) -> Result<BTreeMap<i32, EpochEnd>, String> {
+        self.cluster.epoch_ends(&self.topic, epochs).await.map_err(|error| with_causes(&error))
+    }
+
+    async fn bounds(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, (Offset, Offset)>, String> {
+        let earliest = self.cluster.offsets(&self.topic, partitions, At::Earliest);
+        let latest = self.cluster.offsets(&self.topic, partitions, At::Latest);
+        let (earliest, latest) = tokio::try_join!(earliest, latest).map_err(|error| with_causes(&error))?;
+        Ok(earliest.into_iter().map(|(partition, earliest)| (partition, (earliest, latest[&partition]))).collect())
     }
 }

@@ -29,6 +29,7 @@ pub const SPAN: usize = 1 << 20;
 ///   [`unfinished`](Self::unfinished), [`begun`](Self::begun), [`can_start`](Self::can_start)
 /// - in this order, for each offset: [`fetched`](Self::fetched), [`start`](Self::start), any number of times
 ///   [`give_back`](Self::give_back) and `start` again, [`finish`](Self::finish)
+/// - where the log turns out to be another: [`cut`](Self::cut)
 #[derive(Debug)]
 pub struct Tracker<T> {
     /// Where the fetch after the last one begins.
@@ -37,8 +38,8 @@ pub struct Tracker<T> {
     waiting: VecDeque<(Offset, T)>,
     /// Started once, then given back unstarted. Their bits stay set; they go first.
     returned: VecDeque<(Offset, T)>,
-    /// How many were given back and then forgotten. Their bits stay set, too.
-    abandoned: usize,
+    /// What was given back and then forgotten. Their bits stay set, too.
+    abandoned: Vec<Offset>,
     /// A bit for each offset that was started and is not finished.
     running: Bits,
     span: usize,
@@ -53,7 +54,7 @@ impl<T> Tracker<T> {
             next: start,
             waiting: VecDeque::new(),
             returned: VecDeque::new(),
-            abandoned: 0,
+            abandoned: Vec::new(),
             running: Bits::default(),
             span,
         }
@@ -96,7 +97,7 @@ impl<T> Tracker<T> {
     /// How many were started and not given back, and are not finished.
     #[must_use]
     pub fn begun(&self) -> usize {
-        self.running.count - self.returned.len() - self.abandoned
+        self.running.count - self.returned.len() - self.abandoned.len()
     }
 
     /// Whether [`start`](Self::start) would give something: something waits and is within the span.
@@ -163,9 +164,24 @@ impl<T> Tracker<T> {
         }
         let abandoned = self.waiting();
         self.waiting.clear();
-        self.abandoned += self.returned.len();
-        self.returned.clear();
+        self.abandoned.extend(self.returned.drain(..).map(|(offset, _)| offset));
         abandoned
+    }
+
+    /// Forgets whatever lies at `at` and above: the log that it was read from does not hold it any more. Gives what
+    /// waited, and how many of those that were forgotten had begun: they must not be [finished](Self::finish) any more.
+    pub fn cut(&mut self, at: Offset) -> (Vec<T>, usize) {
+        let first = self.waiting.partition_point(|(offset, _)| *offset < at);
+        let mut waited: Vec<T> = self.waiting.drain(first..).map(|(_, what)| what).collect();
+        let (gone, kept): (VecDeque<_>, VecDeque<_>) = self.returned.drain(..).partition(|(offset, _)| *offset >= at);
+        self.returned = kept;
+        let abandoned = self.abandoned.len();
+        self.abandoned.retain(|offset| *offset < at);
+        let not_begun = gone.len() + abandoned - self.abandoned.len();
+        waited.extend(gone.into_iter().map(|(_, what)| what));
+        let cleared = self.running.clear_from(at);
+        self.next = self.next.min(at);
+        (waited, cleared - not_begun)
     }
 }
 
@@ -220,6 +236,15 @@ impl Bits {
         true
     }
 
+    /// Clears every bit from `from` on and gives how many were set.
+    fn clear_from(&mut self, from: Offset) -> usize {
+        let gone: Vec<_> = self.iter().filter(|offset| *offset >= from).collect();
+        for offset in &gone {
+            self.clear(*offset);
+        }
+        gone.len()
+    }
+
     fn iter(&self) -> impl Iterator<Item = Offset> + '_ {
         self.words.iter().enumerate().flat_map(move |(index, word)| {
             (0..64)
@@ -259,6 +284,7 @@ mod tests {
         Start,
         GiveBack(prop::sample::Index),
         Finish(prop::sample::Index),
+        Cut { back: i64 },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -269,6 +295,7 @@ mod tests {
             4 => Just(Step::Start),
             1 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
             3 => any::<prop::sample::Index>().prop_map(Step::Finish),
+            1 => (0i64..30).prop_map(|back| Step::Cut { back }),
         ];
         prop::collection::vec(step, 1..400)
     }
@@ -284,8 +311,22 @@ mod tests {
             let mut oracle = Oracle { next: start, ..Oracle::default() };
             let mut given_back = BTreeSet::new();
             for step in steps {
-                let before = tracker.committable();
+                let (before, cut) = (tracker.committable(), matches!(step, Step::Cut { .. }));
                 match step {
+                    Step::Cut { back } => {
+                        let at = oracle.next - back;
+                        let (waited, begun) = tracker.cut(Offset(at));
+                        let waiting = oracle.waiting.union(&given_back).copied().filter(|o| *o >= at);
+                        let waiting: BTreeSet<_> = waiting.collect();
+                        let runs = oracle.running.iter().filter(|o| **o >= at && !given_back.contains(o)).count();
+                        prop_assert_eq!(waited.into_iter().collect::<BTreeSet<_>>(), waiting);
+                        prop_assert_eq!(begun, runs);
+                        for set in [&mut oracle.waiting, &mut oracle.running, &mut given_back] {
+                            set.retain(|offset| *offset < at);
+                        }
+                        oracle.finished.retain(|offset, _| *offset < at);
+                        oracle.next = oracle.next.min(at);
+                    }
                     Step::Fetch { gap } => {
                         let offset = oracle.next + gap;
                         tracker.fetched(Offset(offset), offset);
@@ -333,7 +374,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(tracker.committable().0, oracle.committable());
-                prop_assert!(tracker.committable() >= before, "never backwards");
+                prop_assert!(cut || tracker.committable() >= before, "never backwards");
                 prop_assert_eq!(tracker.next().0, oracle.next);
                 prop_assert_eq!(tracker.unfinished(), oracle.waiting.len() + oracle.running.len());
                 prop_assert_eq!(tracker.waiting(), oracle.waiting.len() + given_back.len());

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,7 +42,7 @@ pub(crate) struct Cluster {
     script: PathBuf,
     dir: PathBuf,
     work_dir: PathBuf,
-    filled: RefCell<BTreeSet<u64>>,
+    filled: RefCell<BTreeSet<String>>,
 }
 
 impl Cluster {
@@ -102,14 +103,29 @@ impl Cluster {
 
     /// The topic that holds this many messages; made and filled when first asked for.
     pub(crate) fn filled_topic(&self, messages: u64) -> Result<String> {
-        let topic = format!("messages-{messages}");
-        if self.filled.borrow_mut().insert(messages) {
+        self.filled_topic_in(messages, "none")
+    }
+
+    /// The same, compressed by this codec: none or lz4.
+    pub(crate) fn filled_topic_in(&self, messages: u64, codec: &str) -> Result<String> {
+        let topic = match codec {
+            "none" => format!("messages-{messages}"),
+            _ => format!("messages-{messages}-{codec}"),
+        };
+        if self.filled.borrow_mut().insert(topic.clone()) {
             eprintln!("filling {topic}");
             self.create_topic(&topic)?;
             let count = messages.to_string();
-            self.helper("fill", &topic, &["--messages", &count, "--bytes", MESSAGE_BYTES])?;
+            self.helper("fill", &topic, &["--messages", &count, "--bytes", MESSAGE_BYTES, "--codec", codec])?;
         }
         Ok(topic)
+    }
+
+    /// The class path of this Kafka's own tools.
+    pub(crate) fn class_path(&self) -> String {
+        let libs = env::var("KAFKA_HOME_LIBS")
+            .map_or_else(|_| self.dir.with_file_name(format!("libs-{}", self.version())), PathBuf::from);
+        format!("{}/*", libs.display())
     }
 
     /// The sum of the end offsets: how many records were ever written.

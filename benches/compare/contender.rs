@@ -59,10 +59,10 @@ pub(crate) struct Summary {
     replied: Option<u64>,
 }
 
-/// Where `cargo build --release` puts the binary.
-pub(crate) fn release_binary(root: &Path) -> PathBuf {
+/// Where `cargo build --release` puts what it builds: `longshore`, or `examples/NAME`.
+pub(crate) fn release_binary(root: &Path, name: &str) -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    root.join(target).join("release/longshore")
+    root.join(target).join("release").join(name)
 }
 
 impl Contender {
@@ -207,7 +207,7 @@ fn task_time(job: &Job<'_>) -> String {
 }
 
 /// Away from a `.env` and from variables that are meant for another Longshore, or for Go's collector.
-fn shield(command: &mut Command, work_dir: &Path) {
+pub(crate) fn shield(command: &mut Command, work_dir: &Path) {
     command.current_dir(work_dir);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();

@@ -11,11 +11,14 @@
 //! Contenders take turns within each round, and a different one begins each round, so that what the machine
 //! does beside us hits them alike. It runs the release binary, never the library, and is itself no test:
 //! `cargo test --all-targets` starts it without `--bench`, and then it does nothing.
+//!
+//! `--readers` compares nothing but fetching, which the module `readers` does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod cluster;
 mod contender;
 mod process;
+mod readers;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +53,12 @@ struct Args {
     /// A quick check: one round, fewer messages, Longshore and franz-go only
     #[arg(long, conflicts_with_all = ["write", "with_aiokafka"])]
     short: bool,
+    /// Compare fetching alone: Longshore's readers, kcat, and Kafka's own consumer-performance tool
+    #[arg(long, conflicts_with_all = ["only", "with_aiokafka", "cases", "longshore"])]
+    readers: bool,
+    /// With --readers, the example `dump` to measure [default: the release build, built now]
+    #[arg(long, value_name = "PATH", requires = "readers")]
+    dump: Option<PathBuf>,
     /// Put the report into docs/measured.md as well, unless a run failed
     #[arg(long)]
     write: bool,
@@ -116,7 +125,8 @@ fn main() -> ExitCode {
         eprintln!("compare: only runs by `cargo bench --bench compare`");
         return ExitCode::SUCCESS;
     }
-    match compare(&args) {
+    let done = if args.readers { readers::compare(&args) } else { compare(&args) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("compare: {error:#}");
@@ -137,7 +147,7 @@ fn compare(args: &Args) -> Result<()> {
     }
     let longshore = match &args.longshore {
         Some(path) => path.canonicalize().with_context(|| format!("no binary at {}", path.display()))?,
-        None => contender::release_binary(root),
+        None => contender::release_binary(root, "longshore"),
     };
 
     let cluster = Cluster::start(root)?;
@@ -165,7 +175,7 @@ fn compare(args: &Args) -> Result<()> {
     println!("{text}");
     ensure!(report.failures() == 0, "{} runs failed", report.failures());
     if args.write {
-        report::write(&root.join("docs/measured.md"), &text)?;
+        report::write(&root.join("docs/measured.md"), "just bench", &text)?;
     }
     Ok(())
 }

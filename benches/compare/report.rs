@@ -13,9 +13,6 @@ use crate::cluster::Cluster;
 use crate::contender::Contender;
 use crate::process::output_of;
 
-const BEGIN: &str = "<!-- just bench: begin -->";
-const END: &str = "<!-- just bench: end -->";
-
 /// One run's figures.
 pub(crate) struct Measured {
     pub(crate) messages: u64,
@@ -41,18 +38,25 @@ struct Runs {
 }
 
 /// Minimum, median and maximum.
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
+pub(crate) struct Spread {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let last = values.len().checked_sub(1)?;
+        Some(Self { min: values[0], median: (values[last / 2] + values[last.div_ceil(2)]) / 2.0, max: values[last] })
+    }
 }
 
 impl Runs {
     fn spread(&self, of: impl Fn(&Measured) -> f64) -> Option<Spread> {
-        let mut values: Vec<f64> = self.measured.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        let last = values.len().checked_sub(1)?;
-        Some(Spread { min: values[0], median: (values[last / 2] + values[last.div_ceil(2)]) / 2.0, max: values[last] })
+        Spread::of(self.measured.iter().map(of))
     }
 }
 
@@ -213,39 +217,16 @@ fn facts(
     rounds: u32,
     short: bool,
 ) -> Vec<String> {
-    let said = |program: &str, args: &[&str]| {
-        let said = output_of(Command::new(program).args(args).current_dir(root));
-        said.unwrap_or_else(|_| "unknown".to_owned())
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let processor = field("/proc/cpuinfo", "model name");
-    let memory = field("/proc/meminfo", "MemTotal");
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("unknown");
-    let form = if short { ", the short form" } else { "" };
-    let mut facts = vec![
-        format!("{}, {rounds} round(s){form}, medians; messages of 256 bytes in 4 partitions", said("date", &["+%F"])),
-        format!(
-            "{cores} cores ({processor}), {memory}, Linux {}; load {load} before the first run; broker and contenders share the cores",
-            said("uname", &["-r"])
-        ),
-        format!(
-            "Kafka {}, {}, one node, heap 1 GB",
-            cluster.version(),
-            said("java", &["--version"]).lines().next().unwrap_or_default()
-        ),
-    ];
+    let mut facts = machine(root, cluster, rounds, short);
     for contender in contenders {
         facts.push(match contender {
             Contender::Longshore => {
                 let version = output_of(Command::new(longshore).arg("--version"));
-                let commit = said("git", &["describe", "--always", "--dirty"]);
-                let rust = said("rustc", &["--version"]);
-                format!("longshore: {} at {commit}, {rust}", version.unwrap_or_default())
+                format!("longshore: {} {}", version.unwrap_or_default(), commit(root))
             }
             Contender::FranzGo => {
                 let version = declared(root, "franz-go/go.mod", "github.com/twmb/franz-go ", "\n");
-                format!("franz-go: {version}, {}", said("go", &["version"]))
+                format!("franz-go: {version}, {}", said(root, "go", &["version"]))
             }
             Contender::ParallelConsumer => {
                 let file = "parallel-consumer/pom.xml";
@@ -254,11 +235,46 @@ fn facts(
             }
             Contender::Aiokafka => {
                 let version = declared(root, "aiokafka/requirements.txt", "aiokafka==", "\n");
-                format!("aiokafka: {version}, {}", said("python3", &["--version"]))
+                format!("aiokafka: {version}, {}", said(root, "python3", &["--version"]))
             }
         });
     }
     facts
+}
+
+/// When, on what and on which Kafka.
+pub(crate) fn machine(root: &Path, cluster: &Cluster, rounds: u32, short: bool) -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let processor = field("/proc/cpuinfo", "model name");
+    let memory = field("/proc/meminfo", "MemTotal");
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown");
+    let form = if short { ", the short form" } else { "" };
+    vec![
+        format!(
+            "{}, {rounds} round(s){form}, medians; messages of 256 bytes in 4 partitions",
+            said(root, "date", &["+%F"])
+        ),
+        format!(
+            "{cores} cores ({processor}), {memory}, Linux {}; load {load} before the first run; broker and contenders share the cores",
+            said(root, "uname", &["-r"])
+        ),
+        format!(
+            "Kafka {}, {}, one node, heap 1 GB",
+            cluster.version(),
+            said(root, "java", &["--version"]).lines().next().unwrap_or_default()
+        ),
+    ]
+}
+
+/// Which commit of ours this is, and by which compiler.
+pub(crate) fn commit(root: &Path) -> String {
+    format!("at {}, {}", said(root, "git", &["describe", "--always", "--dirty"]), said(root, "rustc", &["--version"]))
+}
+
+fn said(root: &Path, program: &str, args: &[&str]) -> String {
+    let said = output_of(Command::new(program).args(args).current_dir(root));
+    said.unwrap_or_else(|_| "unknown".to_owned())
 }
 
 /// The version that a peer's own file names, between two texts.
@@ -276,21 +292,20 @@ fn field(path: &str, name: &str) -> String {
     value.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
 }
 
-/// Puts the report between the two marks in the file, or at its end when it has none.
+/// Puts the report of `command` between its two marks in the file, or at its end when it has none.
 ///
 /// # Errors
 ///
 /// The file cannot be read or written.
-pub(crate) fn write(path: &Path, report: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, command: &str, report: &str) -> Result<()> {
+    let (begin, end) = (format!("<!-- {command}: begin -->"), format!("<!-- {command}: end -->"));
     let old = match path.exists() {
         true => fs::read_to_string(path)?,
         false => "# Measured\n".to_owned(),
     };
-    let block = format!("{BEGIN}\n\n{}\n\n{END}", report.trim());
-    let new = match (old.find(BEGIN), old.find(END)) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}{block}{}", &old[..begin], &old[end + END.len()..])
-        }
+    let block = format!("{begin}\n\n{}\n\n{end}", report.trim());
+    let new = match (old.find(&begin), old.find(&end)) {
+        (Some(from), Some(to)) if from < to => format!("{}{block}{}", &old[..from], &old[to + end.len()..]),
         _ => format!("{}\n\n{block}\n", old.trim_end()),
     };
     fs::create_dir_all(path.parent().context("the report's file is in no folder")?)?;

@@ -2,7 +2,10 @@
 
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::layers::{environment_name, older_name};
+use super::{
+    layers::{environment_name, older_name},
+    security::SecurityArgs,
+};
 
 /// Run a slow, blocking task for every message of a Kafka topic, many at once, and lose none.
 #[derive(Debug, Parser)]
@@ -29,7 +32,7 @@ Example:
   longshore run -b localhost:9092 -g scenarios -t Scenario-Execute --task-time 5s --workers 100 \\
       --dead-letter-topic Scenario-Execute-Dead
 
-Settings come from flags, then the environment, then a .env file in the working directory.
+Settings come from flags, then the environment, then a .env file in the working directory, then --kafka-config.
 
 Exit codes:
   0 clean · 1 a message failed (--fail-on-failure, --on-failure stop) · 64 wrong usage or configuration
@@ -60,6 +63,9 @@ pub(crate) struct RunArgs {
     /// How long to wait at the start for brokers and topic to be there [default: 60s]
     #[arg(long, value_name = "DURATION", help_heading = "Kafka")]
     pub(crate) startup_timeout: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) security: SecurityArgs,
 
     /// Topic for answers [default: Scenario-Execute-Response]
     #[arg(long, value_name = "NAME", help_heading = "Answers and failures")]
@@ -94,6 +100,10 @@ pub(crate) struct RunArgs {
     /// Where to begin when the group has no offset: earliest, latest or stop [default: earliest]
     #[arg(long, value_name = "WHERE", help_heading = "Progress")]
     pub(crate) from: Option<String>,
+    /// When messages are gone that were not worked off: stop (exit code 65), or go on at the earliest or the latest
+    /// [default: stop]
+    #[arg(long, value_name = "WHAT", help_heading = "Progress")]
+    pub(crate) on_data_loss: Option<String>,
     /// Work off what was there at the start, then drain and exit 0
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Progress")]
     pub(crate) until_end: Option<String>,

@@ -1,9 +1,16 @@
-//! Where a setting comes from: what was typed, then the environment, then the `.env` file.
+//! Where a setting comes from: what was typed, then the environment, then the `.env` file, then `--kafka-config`.
+//!
+//! There are passwords among the values, so neither these layers nor a value show them in `Debug`.
 
 use std::{
     collections::HashMap,
+    fmt,
     path::{Path, PathBuf},
 };
+
+use longshore::secret::Source;
+
+use super::kafka_config::KafkaConfig;
 
 /// Nearer layers come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,10 +18,11 @@ pub(crate) enum Layer {
     Typed,
     Environment,
     File,
+    KafkaConfig,
 }
 
 /// A setting that was given somewhere.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Value {
     pub(crate) text: String,
     pub(crate) layer: Layer,
@@ -28,11 +36,24 @@ impl Value {
     }
 }
 
-/// The environment and the `.env` file.
-#[derive(Debug, Default)]
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("given_as", &self.given_as).finish_non_exhaustive()
+    }
+}
+
+/// The environment, the `.env` file and the properties file.
+#[derive(Default)]
 pub(crate) struct Layers {
     environment: HashMap<String, String>,
     file: HashMap<String, String>,
+    kafka_config: KafkaConfig,
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layers").finish_non_exhaustive()
+    }
 }
 
 impl Layers {
@@ -48,13 +69,44 @@ impl Layers {
         let named = env_file.or_else(|| environment.get("LONGSHORE_ENV_FILE").filter(|path| !path.is_empty()));
         let path = named.map_or_else(|| PathBuf::from(".env"), PathBuf::from);
         let file = if named.is_some() || path.exists() { read(&path)? } else { HashMap::new() };
-        Ok(Self { environment, file })
+        Ok(Self { environment, file, kafka_config: KafkaConfig::default() })
+    }
+
+    /// Puts the properties file of `--kafka-config` behind them, if one is named.
+    ///
+    /// # Errors
+    /// The file cannot be read. What is wrong in it is told later, with all the rest.
+    pub(crate) fn with_kafka_config(mut self, typed: Option<&String>) -> Result<Self, String> {
+        if let Some(path) = self.value(typed, "kafka-config") {
+            let text = Source::File(PathBuf::from(&path.text)).read();
+            let text = text.map_err(|error| format!("{}: {error}", path.name()))?;
+            self.kafka_config = KafkaConfig::parse(text.expose());
+            let named = |said: &mut String| *said = format!("{}: {said}", path.text);
+            self.kafka_config.errors.iter_mut().for_each(named);
+            self.kafka_config.warnings.iter_mut().for_each(named);
+        }
+        Ok(self)
+    }
+
+    /// What is wrong in the properties file.
+    pub(crate) fn errors(&self) -> &[String] {
+        &self.kafka_config.errors
+    }
+
+    /// What is odd in the properties file.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.kafka_config.warnings
     }
 
     #[cfg(test)]
     pub(crate) fn of(environment: &[(&str, &str)], file: &[(&str, &str)]) -> Self {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Self { environment: map(environment), file: map(file) }
+        Self { environment: map(environment), file: map(file), kafka_config: KafkaConfig::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn and(self, properties: &str) -> Self {
+        Self { kafka_config: KafkaConfig::parse(properties), ..self }
     }
 
     /// The value of `--flag`, from the nearest layer that has one. In the environment and the file it goes by
@@ -71,7 +123,14 @@ impl Layers {
                 }
             }
         }
-        None
+        self.property(flag)
+    }
+
+    /// The value of a setting in the properties file alone: for what has no flag.
+    pub(crate) fn property(&self, flag: &str) -> Option<Value> {
+        let (property, value) = self.kafka_config.settings.get(flag)?;
+        let text = value.expose().to_owned();
+        Some(Value { text, layer: Layer::KafkaConfig, given_as: property.clone() })
     }
 }
 
@@ -96,6 +155,41 @@ pub(crate) fn environment_name(flag: &str) -> String {
 }
 
 fn read(path: &Path) -> Result<HashMap<String, String>, String> {
-    let wrong = |error: dotenvy::Error| format!("--env-file {}: {error}", path.display());
-    dotenvy::from_path_iter(path).map_err(wrong)?.map(|line| line.map_err(wrong)).collect()
+    let mut last = None;
+    let mut read = HashMap::new();
+    for pair in dotenvy::from_path_iter(path).map_err(|error| unread(path, &error, None))? {
+        let (name, value) = pair.map_err(|error| unread(path, &error, last.as_deref()))?;
+        last = Some(name.clone());
+        read.insert(name, value);
+    }
+    Ok(read)
+}
+
+/// Why a file cannot be read. dotenvy would show the value of the line that it cannot read, which may be a password.
+fn unread(path: &Path, error: &dotenvy::Error, last: Option<&str>) -> String {
+    let path = path.display();
+    match error {
+        dotenvy::Error::LineParse(..) => {
+            let place = last.map_or_else(|| "the first line".to_owned(), |name| format!("the line after {name}"));
+            format!("--env-file {path}: {place} is not NAME=VALUE; a value with blanks in it has to be in quotes")
+        }
+        error => format!("--env-file {path}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_in_a_file_shows_no_value() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trial.env");
+        std::fs::write(&path, "KAFKA_SERVER=k\nLONGSHORE_SASL_PASSWORD=hunter2 and more\n").unwrap();
+        let error = Layers::load(Some(&path.display().to_string())).unwrap_err();
+        assert!(
+            error.contains("the line after KAFKA_SERVER is not NAME=VALUE") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use longshore::Summary;
+use longshore::{Summary, sink::Unwritten};
 
 use super::SummaryFormat;
 
@@ -34,11 +34,40 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let seconds = |millis: f64| format!("{:.3} s", millis / 1e3);
     let work = summary.work_ms.map_or_else(|| "no task ran".to_owned(), |work| format!("{} of work", seconds(work)));
     writeln!(out, "time       {}, {work}", seconds(summary.elapsed_ms))?;
+    for loss in &summary.data_loss {
+        writeln!(out, "data loss  {loss}")?;
+    }
+    if summary.past_life > 0 {
+        writeln!(
+            out,
+            "past life  {} tasks began in a log that is gone: nothing was written of them",
+            summary.past_life
+        )?;
+    }
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }
+    if summary.unanswered > 0 {
+        writeln!(
+            out,
+            "unanswered {} of them: their tasks have ended, their answers are not written",
+            summary.unanswered
+        )?;
+    }
+    for Unwritten { topic, partition, waited_ms, reason, .. } in &summary.unwritten {
+        let waited = f64::from(u32::try_from(*waited_ms).unwrap_or(u32::MAX));
+        writeln!(out, "           {topic}-{partition} could not be written to for {}: {reason}", seconds(waited))?;
+    }
+    if !summary.uncommitted.is_empty() {
+        let uncommitted: Vec<_> =
+            summary.uncommitted.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+        writeln!(out, "beyond     {} is done, but no commit says so: it runs again", uncommitted.join(" "))?;
+    }
     if summary.forced {
-        writeln!(out, "forced     the end did not wait for every task, or the last commit was not acknowledged")?;
+        writeln!(
+            out,
+            "forced     the end did not wait for every task and answer, or the last commit was not acknowledged"
+        )?;
     }
     Ok(())
 }

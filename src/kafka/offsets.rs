@@ -15,6 +15,9 @@
 //! A commit that was not acknowledged may have been kept, or be kept later, when a stopped broker goes on. So its value
 //! counts as ours until a look at the group has shown the value of a later commit that was acknowledged.
 //!
+//! An offset that has vanished (expired, or deleted by hand) is committed again, with a warning: where this run stands is
+//! known, and nobody's work is undone.
+//!
 //! Between look and commit there is a gap; two processes that start at once may each commit once before they notice.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,7 +30,7 @@ use super::{
 };
 use crate::{
     offsets::{Committed, OffsetStore, StoreError},
-    record::Offset,
+    record::{Offset, TopicId},
 };
 
 /// What stands in [`StoreError::Foreign`] for "we committed nothing, and found nothing", as Kafka writes it.
@@ -55,8 +58,9 @@ struct Known {
 }
 
 impl Known {
+    /// What is not kept at all was ours, too: there is nobody whose work could be undone.
     fn is_ours(&self, kept: Option<Offset>) -> bool {
-        kept == self.ours || kept.is_some_and(|offset| self.sent.contains(&offset))
+        kept == self.ours || kept.is_none_or(|offset| self.sent.contains(&offset))
     }
 
     /// What is kept was looked up, and is ours. If it is what was acknowledged last, no older commit is under way any more.
@@ -121,6 +125,11 @@ impl OffsetStore for KafkaOffsets {
         Ok(kept)
     }
 
+    /// Kafka forgets the offsets of a topic that is deleted; where it has not done so yet, they are of no use either.
+    fn renew(&mut self, _: TopicId) {
+        self.known.clear();
+    }
+
     /// All or none, as far as one request carries them (hundreds of thousands without metadata). A partition that was
     /// never loaded is not compared the first time.
     async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
@@ -133,6 +142,13 @@ impl OffsetStore for KafkaOffsets {
         for &partition in &partitions {
             let theirs = kept(partition);
             let known = self.known.entry(partition).or_insert_with(|| Known { ours: theirs, sent: Vec::new() });
+            if theirs.is_none() && known.ours.is_some() {
+                tracing::warn!(
+                    partition,
+                    ours = %known.ours.unwrap_or(NOTHING),
+                    "the group's offset is gone (it expired, or was deleted): committing it again"
+                );
+            }
             if !known.is_ours(theirs) {
                 return Err(StoreError::Foreign { partition, ours: known.ours.unwrap_or(NOTHING), theirs });
             }
@@ -246,7 +262,7 @@ mod tests {
     #[test]
     fn what_was_acknowledged_is_ours_and_nothing_else() {
         let mut known = Known { ours: at(5), sent: vec![] };
-        assert!(known.is_ours(at(5)) && !known.is_ours(at(6)) && !known.is_ours(None));
+        assert!(known.is_ours(at(5)) && !known.is_ours(at(6)));
         known.seen(at(5));
         known.sending(Offset(9));
         known.acknowledged(Offset(9));
@@ -276,6 +292,6 @@ mod tests {
         known.sending(Offset(0));
         known.acknowledged(Offset(0));
         known.seen(at(0));
-        assert!(!known.is_ours(None), "the offsets of the group were deleted");
+        assert!(known.is_ours(None), "the offsets of the group expired: nobody else's are there to be overwritten");
     }
 }

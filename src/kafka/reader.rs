@@ -1,7 +1,7 @@
 //! Reading partitions: by rskafka, by wire, or by rskafka for as long as it does it right.
 //!
 //! ```text
-//!                 plain TCP, few partitions, read_uncommitted?
+//!                 no TLS, no SASL, few partitions, read_uncommitted?
 //!                      │ yes                         │ no
 //!                      ▼                             ▼
 //!   auto:          rskafka ── cannot decode, ─────▶ wire
@@ -15,7 +15,11 @@
 //! wire stays there. It goes over between two fetches, or before the first record that rskafka may not have shown right: no
 //! record is lost or read twice.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use super::{
     Isolation,
@@ -24,7 +28,7 @@ use super::{
     with_causes,
 };
 use crate::{
-    record::{Offset, Record, TopicPartition},
+    record::{Offset, Record, TopicId, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
 
@@ -59,30 +63,37 @@ pub struct Readers {
     rskafka: DataPlane,
     wire: WireReaders,
     by: ReadBy,
+    went_over: WentOver,
 }
+
+/// The partitions that went over to wire, of which topic: a reader that takes the place of another goes on as that did.
+type WentOver = Arc<Mutex<BTreeSet<(i32, TopicId)>>>;
 
 impl Readers {
     /// Readers by `wire`, or as `by` says. With `auto` they are by wire from the start where rskafka cannot do what is asked
-    /// for: leave out aborted records, or share connections among many partitions.
+    /// for: speak TLS or SASL, leave out aborted records, or share connections among many partitions.
     #[must_use]
     pub fn new(wire: WireReaders, by: ReadBy, partitions: usize) -> Self {
-        let by_wire = wire.isolation() == Isolation::ReadCommitted || partitions > MAX_BY_RSKAFKA;
+        let by_wire =
+            !wire.cluster().is_plain() || wire.isolation() == Isolation::ReadCommitted || partitions > MAX_BY_RSKAFKA;
         let by = if by == ReadBy::Auto && by_wire { ReadBy::Wire } else { by };
-        Self { rskafka: DataPlane::new(wire.cluster().clone()), wire, by }
+        let rskafka = DataPlane::new(wire.cluster().clone());
+        Self { rskafka, wire, by, went_over: WentOver::default() }
     }
 
-    /// A reader of one partition. Does nothing on the network before its first fetch.
+    /// A reader of one partition, as long as the topic has this id. Does nothing on the network before its first fetch.
     #[must_use]
-    pub fn partition(&self, partition: i32) -> Reader {
-        let wire = self.wire.partition(partition);
+    pub fn partition(&self, partition: i32, id: TopicId) -> Reader {
+        let wire = self.wire.partition(partition, id);
         let source = Arc::clone(wire.source());
         let rskafka = || RskafkaReader::new(self.rskafka.clone(), (*source).clone());
         let way = match self.by {
+            ReadBy::Auto if locked(&self.went_over).contains(&(partition, id)) => Way::Wire(wire),
             ReadBy::Auto => Way::Auto(rskafka(), Some(wire)),
             ReadBy::Rskafka => Way::Rskafka(rskafka()),
             ReadBy::Wire => Way::Wire(wire),
         };
-        Reader { source, way }
+        Reader { source, id, way, went_over: Arc::clone(&self.went_over) }
     }
 }
 
@@ -90,7 +101,9 @@ impl Readers {
 #[derive(Debug)]
 pub struct Reader {
     source: Arc<TopicPartition>,
+    id: TopicId,
     way: Way,
+    went_over: WentOver,
 }
 
 #[derive(Debug)]
@@ -107,9 +120,15 @@ impl Reader {
             && let Some(wire) = wire.take()
         {
             tracing::info!(partition = %self.source, offset = at.0, why, "reading by wire from here on");
+            locked(&self.went_over).insert((self.source.partition, self.id));
             self.way = Way::Wire(wire);
         }
     }
+}
+
+fn locked(went_over: &WentOver) -> MutexGuard<'_, BTreeSet<(i32, TopicId)>> {
+    // Held for an insert or a look.
+    went_over.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PartitionReader for Reader {

@@ -15,7 +15,7 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use kafka_protocol::ResponseError;
@@ -52,7 +52,8 @@ impl WireWriter {
     async fn try_write(&mut self, records: &[Outgoing], until: Instant) -> Result<(), WireError> {
         let place = match self.place {
             Some(place) => place,
-            None => self.cluster.place(&self.topic, self.partition, until).await?,
+            // A broker that hangs is not to use up the time that another one may need.
+            None => self.cluster.place(&self.topic, self.partition, until.min(Instant::now() + self.half())).await?,
         };
         let producer = match self.producer {
             Some(producer) => producer,
@@ -67,6 +68,10 @@ impl WireWriter {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let batch = encoder.finish(now_ms, producer);
         self.cluster.produce(place, &self.topic, self.partition, batch, until).await
+    }
+
+    fn half(&self) -> Duration {
+        self.cluster.deadlines().request / 2
     }
 
     /// A user who may write to the topic but to nothing else is an old broker's idea: then we write as nobody.
@@ -94,7 +99,7 @@ impl WireWriter {
 }
 
 impl PartitionWriter for WireWriter {
-    /// Takes at most the deadline of a request.
+    /// Takes at most the deadline of a request, and before it what the broker asks to wait.
     async fn write(&mut self, records: &[Outgoing]) -> Result<(), WriteError> {
         let until = Instant::now() + self.cluster.deadlines().request;
         match self.try_write(records, until).await {
@@ -134,8 +139,6 @@ fn refusal(topic: &str, error: &WireError) -> WriteError {
 
 #[cfg(all(test, feature = "broker"))]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         broker::{ApiKey, Broker, Options},

@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Committed, OffsetStore, StoreError};
+use super::{Committed, Former, OffsetStore, StoreError};
 use crate::record::{LeaderEpoch, Offset, TopicId};
 
 const MAGIC: &str = "longshore-offsets 1 crc32c=";
@@ -30,14 +30,6 @@ pub enum OpenError {
         path: String,
         /// What is wrong with it.
         why: String,
-    },
-    /// Its offsets mean nothing in the topic that has the name now.
-    #[error("the offset file {path} is of a topic with the id {was}")]
-    OtherTopic {
-        /// Which.
-        path: String,
-        /// That topic's id.
-        was: TopicId,
     },
     /// Its offsets are somebody else's.
     #[error("the offset file {path} is of group {group}, topic {topic}: name another file")]
@@ -70,6 +62,8 @@ pub enum OpenError {
 pub struct FileOffsets {
     path: PathBuf,
     content: Content,
+    /// What the file held, if it was of a topic of the same name with another id.
+    former: Option<Former>,
     /// Held for its lock.
     _lock: File,
 }
@@ -91,10 +85,11 @@ struct Kept {
 }
 
 impl FileOffsets {
-    /// Opens the file at `path`, or begins it at the first commit.
+    /// Opens the file at `path`, or begins it at the first commit: also where its offsets are of a topic of the same name
+    /// with another id, in which they mean nothing.
     ///
     /// # Errors
-    /// The file is damaged, of another group or topic, or in use by another process.
+    /// The file is damaged, of another group or another topic's name, or in use by another process.
     pub fn open(path: &Path, group: &str, topic: &str, id: TopicId) -> Result<Self, OpenError> {
         let shown = path.display().to_string();
         let lock_path = beside(path, ".lock");
@@ -110,30 +105,37 @@ impl FileOffsets {
             topic_id: id.to_string(),
             partitions: [].into(),
         };
-        let content = match fs::read(path) {
+        let (content, former) = match fs::read(path) {
             Ok(bytes) => {
                 ours.adopt(parse(&bytes).map_err(|why| OpenError::Damaged { path: shown.clone(), why })?, shown)?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => ours,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (ours, None),
             Err(source) => return Err(OpenError::Io { path: shown, source }),
         };
-        Ok(Self { path: path.to_owned(), content, _lock: lock })
+        Ok(Self { path: path.to_owned(), content, former, _lock: lock })
+    }
+
+    /// What the file held when it was opened, if that was of another topic with the same name: its id, and the offsets.
+    #[must_use]
+    pub fn former(&self) -> Option<Former> {
+        self.former.clone()
     }
 }
 
 impl Content {
-    /// Takes over what the file holds, if it is of our group and topic.
-    fn adopt(self, file: Self, path: String) -> Result<Self, OpenError> {
+    /// Takes over what the file holds, if it is of our group and topic; or gives what it was of, if only the id is another.
+    fn adopt(self, file: Self, path: String) -> Result<(Self, Option<Former>), OpenError> {
         if (&file.group, &file.topic) != (&self.group, &self.topic) {
             return Err(OpenError::OtherGroup { path, group: file.group, topic: file.topic });
         }
         if file.topic_id == self.topic_id {
-            return Ok(file);
+            return Ok((file, None));
         }
-        Err(match file.topic_id.parse() {
-            Ok(was) => OpenError::OtherTopic { path, was: TopicId(was) },
-            Err(_) => OpenError::Damaged { path, why: "its topic id is none".to_owned() },
-        })
+        let Ok(was) = file.topic_id.parse() else {
+            return Err(OpenError::Damaged { path, why: "its topic id is none".to_owned() });
+        };
+        let kept = file.partitions.into_iter().map(|(partition, kept)| (partition, Offset(kept.offset)));
+        Ok((self, Some((TopicId(was), kept.collect()))))
     }
 }
 
@@ -146,6 +148,11 @@ impl OffsetStore for FileOffsets {
         };
         let kept = &self.content.partitions;
         Ok(partitions.iter().filter_map(|partition| Some((*partition, committed(kept.get(partition)?)))).collect())
+    }
+
+    fn renew(&mut self, id: TopicId) {
+        self.content.topic_id = id.to_string();
+        self.content.partitions.clear();
     }
 
     async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
@@ -261,8 +268,15 @@ mod tests {
         let path = folder.path().join("offsets");
         open(&path).unwrap().commit(&at(5)).await.unwrap();
         let other = TopicId(uuid::Uuid::from_u128(8));
-        let error = FileOffsets::open(&path, "g", "t", other).unwrap_err();
-        assert!(matches!(error, OpenError::OtherTopic { was, .. } if was == ID));
+        let mut anew = FileOffsets::open(&path, "g", "t", other).unwrap();
+        assert_eq!(anew.former(), Some((ID, [(0, Offset(5))].into())));
+        assert!(anew.load(&[0]).await.unwrap().is_empty());
+        drop(anew);
+        assert_eq!(
+            open(&path).unwrap().load(&[0]).await.unwrap(),
+            at(5),
+            "nothing is overwritten before the first commit"
+        );
         let error = FileOffsets::open(&path, "g", "u", ID).unwrap_err();
         assert!(error.to_string().contains("name another file"), "{error}");
     }

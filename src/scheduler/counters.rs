@@ -10,7 +10,9 @@ use serde::Serialize;
 use crate::{
     error::{RunError, exit},
     fate::{Ending, Kind},
+    loss::DataLoss,
     record::Offset,
+    sink::Unwritten,
 };
 
 /// Counts of messages since the start. A message counts under `succeeded`, `failed` or `malformed` once its task has
@@ -33,6 +35,8 @@ pub struct Counters {
     pub dead_lettered: u64,
     /// Failed messages that were dropped because the user asked for that.
     pub dropped: u64,
+    /// Tasks of a life of a partition that was over before they were: not answered, not committed.
+    pub past_life: u64,
     /// Commits that were not acknowledged.
     pub failed_commits: u64,
     /// The grace time was over before all tasks were.
@@ -53,6 +57,7 @@ impl Counters {
             failure_replies: 0,
             dead_lettered: 0,
             dropped: 0,
+            past_life: 0,
             failed_commits: 0,
             forced: false,
             start,
@@ -79,14 +84,10 @@ impl Counters {
         }
     }
 
-    pub(super) fn summary(
-        &self,
-        now: Instant,
-        committed: BTreeMap<i32, Offset>,
-        in_flight: usize,
-        uncommitted: bool,
-        error: Option<RunError>,
-    ) -> Summary {
+    pub(super) fn summary(&self, now: Instant, left: Left, error: Option<RunError>) -> Summary {
+        let Left { committed, uncommitted, in_flight, unanswered, last_commit_open, data_loss } = left;
+        let by_partition =
+            |offsets: BTreeMap<i32, Offset>| offsets.into_iter().map(|(p, offset)| (p, offset.0)).collect();
         let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
         Summary {
             received: self.received,
@@ -97,16 +98,32 @@ impl Counters {
             failure_replies: self.failure_replies,
             dead_lettered: self.dead_lettered,
             dropped: self.dropped,
+            past_life: self.past_life,
             failed_commits: self.failed_commits,
             in_flight_at_exit: in_flight as u64,
-            committed: committed.into_iter().map(|(partition, offset)| (partition, offset.0)).collect(),
+            unanswered: unanswered as u64,
+            unwritten: Vec::new(),
+            committed: by_partition(committed),
+            uncommitted: by_partition(uncommitted),
             first_task_ms: self.first_task.map(|at| since(self.start, at)),
             work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
             elapsed_ms: since(self.start, now),
-            forced: self.forced || uncommitted,
+            forced: self.forced || last_commit_open,
+            data_loss,
             error,
         }
     }
+}
+
+/// How things stand at the end.
+pub(super) struct Left {
+    pub(super) committed: BTreeMap<i32, Offset>,
+    /// How far a commit could reach, where none was acknowledged that does.
+    pub(super) uncommitted: BTreeMap<i32, Offset>,
+    pub(super) in_flight: usize,
+    pub(super) unanswered: usize,
+    pub(super) last_commit_open: bool,
+    pub(super) data_loss: Vec<DataLoss>,
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -133,12 +150,24 @@ pub struct Summary {
     pub dead_lettered: u64,
     /// Failed or malformed messages that were dropped because `--on-failure drop` says so.
     pub dropped: u64,
+    /// Tasks that began in a life of a partition that was over before they were (the topic was made anew, the log cut off):
+    /// nothing was written or committed of them.
+    pub past_life: u64,
     /// Commits that were not acknowledged, and were tried again.
     pub failed_commits: u64,
     /// Messages whose task had begun and that were not finished at the end. They run again.
     pub in_flight_at_exit: u64,
+    /// Those of them whose task has ended, and whose answer or dead letter was not acknowledged.
+    pub unanswered: u64,
+    /// What was in the way of those, if it is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unwritten: Vec<Unwritten>,
     /// The last acknowledged commit, by partition.
     pub committed: BTreeMap<i32, i64>,
+    /// Where a commit would have reached further, and was not acknowledged: how far, by partition. What lies between
+    /// runs again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub uncommitted: BTreeMap<i32, i64>,
     /// From the start to the first task, in milliseconds.
     pub first_task_ms: Option<f64>,
     /// From the first task's start to the last answer (or to the end of the last task, where none is wanted), in
@@ -146,8 +175,10 @@ pub struct Summary {
     pub work_ms: Option<f64>,
     /// From the start to the end, in milliseconds.
     pub elapsed_ms: f64,
-    /// The grace time was over before all tasks were, or the last commit was not acknowledged.
+    /// The grace time was over before all tasks and answers were, or the last commit was not acknowledged.
     pub forced: bool,
+    /// The data that is gone, and where the run went on; of more than 1,000 of them the first.
+    pub data_loss: Vec<DataLoss>,
     /// Why the run ended, if not by wish.
     #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,

@@ -1,15 +1,24 @@
 //! PURE. What goes into the scheduler and comes out of it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
     fate::{Kind, Step},
-    record::{AssignmentId, Offset, Outgoing, Record, TopicPartition},
+    lineage::{Bounds, Read, Told, Verified},
+    loss::OnDataLoss,
+    offsets::Committed,
+    record::{AssignmentId, LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
     tracker::Tracker,
 };
+
+/// How often the log is looked at, at the least. A look is part of each commit, too.
+pub const LOOK: Duration = Duration::from_secs(2);
+/// How soon it is looked at again while something is odd.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long an idle partition goes without a commit: Kafka lets the offsets of a group without members expire, even while
 /// it is being read.
@@ -36,6 +45,31 @@ pub struct Rules {
     pub commit_interval: Duration,
     /// How long running tasks may finish once the run is to end.
     pub grace: Duration,
+    /// What follows when data is gone.
+    pub on_data_loss: OnDataLoss,
+    /// How long a topic that is gone is waited for, unless the run is to stop at once.
+    pub patience: Duration,
+    /// Whether partitions that are added to the topic are ours, too.
+    pub all_partitions: bool,
+    /// Whether to work off only what is there.
+    pub until_end: bool,
+}
+
+impl Rules {
+    /// Rules for so many workers, and otherwise such as suit a test.
+    #[cfg(test)]
+    pub(crate) fn of(workers: usize, commit_interval: Duration, grace: Duration) -> Self {
+        Self {
+            workers,
+            span: 100,
+            commit_interval,
+            grace,
+            on_data_loss: OnDataLoss::Stop,
+            patience: Duration::from_secs(60),
+            all_partitions: true,
+            until_end: false,
+        }
+    }
 }
 
 /// A partition that is ours from now on.
@@ -51,6 +85,70 @@ pub struct Assignment {
     pub committed: Option<Offset>,
     /// With `--until-end`: what to work off, up to here and not this one.
     pub end: Option<Offset>,
+    /// The end of the log, at the start.
+    pub latest: Offset,
+    /// The epoch of the leader, when the log was last seen to hold what lies below `start`.
+    pub epoch: LeaderEpoch,
+}
+
+/// Reading that is to begin, or to begin anew at another place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begin {
+    /// In which life.
+    pub id: AssignmentId,
+    /// Of which partition.
+    pub source: Arc<TopicPartition>,
+    /// Of which topic of that name.
+    pub topic_id: TopicId,
+    /// Where.
+    pub start: Offset,
+    /// With `--until-end`: where reading ends.
+    pub end: Option<Offset>,
+}
+
+/// To look at the log, and to commit. See [`Scheduler::poll_ask`](super::Scheduler::poll_ask).
+#[derive(Debug)]
+pub struct Ask {
+    /// The topic that was read.
+    pub id: TopicId,
+    /// How far, by partition.
+    pub reads: BTreeMap<i32, Read>,
+    /// The partitions that are known; `None` where it does not matter whether there are others.
+    pub known: Option<BTreeSet<i32>>,
+    /// What to commit, if anything. The leader epochs are not known here.
+    pub commits: BTreeMap<i32, Committed>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is acknowledged, except for these partitions, which could not be decided.
+    AllBut(BTreeSet<i32>),
+    /// It was not made, because something is not as it was.
+    Held,
+    /// It is not known to be kept.
+    Unknown,
+}
+
+/// What a look at the log showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Finding {
+    /// The log holds what was read.
+    Holds { partition: i32, life: AssignmentId, verified: Verified },
+    /// It holds what lies below this, and from there on it is to be read anew. Of what there was before, it holds what
+    /// lies below `held`, if that is known.
+    Reread { partition: i32, life: AssignmentId, verified: Verified, held: Option<Offset> },
+    /// The place where to read on lies below the first record.
+    Deleted { partition: i32, life: AssignmentId, bounds: Bounds },
+    /// The log was cut off, there, or it is not known where.
+    Truncated { partition: i32, life: AssignmentId, at: Option<Offset>, bounds: Bounds },
+    /// A partition that was not there before.
+    Added { partition: i32, bounds: Bounds },
+    /// The topic is another.
+    Recreated { was: TopicId, now: TopicId, bounds: BTreeMap<i32, Bounds> },
+    /// There is no such topic.
+    Missing,
 }
 
 /// Records for one worker, of one partition.
@@ -103,27 +201,74 @@ pub struct Freed {
     pub bytes: usize,
 }
 
-pub(super) struct Partition {
+/// Below it lies nothing.
+pub(super) const NOTHING: Offset = Offset(i64::MIN);
+
+/// One life of a partition.
+pub(super) struct Life {
     pub(super) source: Arc<TopicPartition>,
     pub(super) tracker: Tracker<Record>,
     pub(super) end: Option<Offset>,
-    pub(super) committed: Option<Offset>,
-    /// When we last committed it; `None` until we have, even where what is kept is right: it may be about to expire.
-    pub(super) committed_at: Option<Instant>,
+    /// The life is over: only what lies below this is still ours, if anything does.
+    pub(super) until: Option<Offset>,
+    /// Tasks that began in this life, of records that are not ours any more, and that have not ended.
+    pub(super) ghosts: usize,
+    /// The end of the log, as far as it is known.
+    pub(super) latest: Offset,
+    /// The same, when the log was last looked at.
+    pub(super) seen: Offset,
+    pub(super) verified: Verified,
+    pub(super) told: Told,
+    /// The log may not be what it was, and nothing is read until a look has shown it.
+    pub(super) unsure: bool,
+    /// It cannot be read just now.
+    pub(super) away: bool,
     pub(super) freed: Freed,
     /// It is in the ring of those that have something to start.
     pub(super) ready: bool,
+}
+
+impl Life {
+    /// Whether this offset is not ours any more.
+    pub(super) fn is_past(&self, offset: Offset) -> bool {
+        self.until.is_some_and(|until| offset >= until)
+    }
+
+    /// Whether the life is over, and all that it still had to do is done.
+    pub(super) fn is_done(&self) -> bool {
+        self.until.is_some_and(|until| self.tracker.committable() >= until)
+    }
+
+    /// Whether nothing of it is ours any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.until == Some(NOTHING)
+    }
+
+    /// Whether nothing of it is under way any more.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.is_done() && self.ghosts == 0 && self.tracker.unfinished() == 0
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.tracker.committable() >= end)
+    }
+}
+
+/// A partition, through all its lives.
+pub(super) struct Partition {
+    pub(super) source: Arc<TopicPartition>,
+    /// Its lives, in their order. The last is the one that goes on.
+    pub(super) lives: Vec<AssignmentId>,
+    pub(super) committed: Option<Offset>,
+    /// When we last committed it; `None` until we have, even where what is kept is right: it may be about to expire.
+    pub(super) committed_at: Option<Instant>,
     /// All that `--until-end` asks for is done here.
     pub(super) ended: bool,
 }
 
 impl Partition {
-    pub(super) fn is_dirty(&self) -> bool {
-        self.committed_at.is_none() || self.committed != Some(self.tracker.committable())
-    }
-
-    pub(super) fn is_at_end(&self) -> bool {
-        self.end.is_some_and(|end| self.tracker.committable() >= end)
+    pub(super) fn current(&self) -> AssignmentId {
+        *self.lives.last().expect("a partition has a life")
     }
 }
 
@@ -148,4 +293,14 @@ pub(crate) enum Defect {
     TrustFailedCommit,
     /// Start tasks while draining.
     StartWhileDraining,
+    /// Go on in another log as if it were the same.
+    SameLife,
+    /// Commit what a past life has finished.
+    CommitPastLife,
+    /// Answer what began in a past life.
+    AnswerGhosts,
+    /// Never ask where a leader epoch ended.
+    TrustEveryEpoch,
+    /// Go on behind what is gone, and say nothing.
+    SilentJump,
 }

@@ -196,3 +196,46 @@ fn a_write_that_is_refused_is_told_and_never_given_up() {
     run.end().exits(0);
     kafka.all_answered_once();
 }
+
+#[test]
+fn answers_that_cannot_be_written_are_told_of_at_the_end_and_stay_unfinished() {
+    let kafka = Kafka::start(1);
+    kafka.put(0, plain(2));
+    let run = kafka.longshore("--workers 3 --grace 300ms").start();
+    kafka.until_committed(0, 2);
+    let refused = kafka.faults().every(ApiKey::Produce).topic(REPLIES).error(ResponseError::NotEnoughReplicas);
+    kafka.put(0, plain(3));
+    run.says("cannot write; these messages stay unfinished, trying again").says("NOT_ENOUGH_REPLICAS (19)");
+    run.signal(Signal::TERM);
+    let end = run.end().exits(75).counts("received 5, succeeded 5, replied 2, unanswered 3, in_flight_at_exit 3");
+    let unwritten = &end.summary()["unwritten"];
+    assert_eq!((&unwritten[0]["topic"], &unwritten[0]["partition"]), (&REPLIES.into(), &0.into()));
+    assert!(unwritten[0]["reason"].as_str().unwrap().contains("NOT_ENOUGH_REPLICAS"), "{unwritten}");
+    assert!(unwritten[0]["waited_ms"].as_u64().unwrap() >= 500, "{unwritten}");
+    assert_eq!(unwritten.as_array().unwrap().len(), 1);
+    assert_eq!(end.log.matches("cannot write").count(), 1, "{}", end.log);
+    assert_eq!(kafka.kept(0), Some(2));
+
+    let again = kafka.longshore("--grace 0 --summary text").start();
+    again.says("cannot write").signal(Signal::TERM);
+    let end = again.end().exits(75);
+    assert!(end.out.contains("\nunanswered 3 of them"), "{}", end.out);
+    assert!(end.out.contains("replies-0 could not be written to for "), "{}", end.out);
+    refused.clear();
+    kafka.longshore("--until-end").end().exits(0).counts("received 3, replied 3, unanswered 0");
+    kafka.all_answered_once();
+}
+
+#[test]
+fn a_commit_that_is_never_acknowledged_is_told_of_at_the_end() {
+    let kafka = Kafka::start(1);
+    let refused = kafka.faults().every(ApiKey::OffsetCommit).error(ResponseError::CoordinatorNotAvailable);
+    kafka.put(0, plain(3));
+    let run = kafka.longshore("--grace 100ms --summary text").start();
+    run.says("commit not acknowledged, trying again").signal(Signal::TERM);
+    let end = run.end().exits(75);
+    assert!(end.out.contains("\nbeyond     0:3 is done, but no commit says so"), "{}", end.out);
+    refused.clear();
+    kafka.longshore("--until-end").end().exits(0);
+    kafka.all_answered();
+}

@@ -223,7 +223,7 @@ check() {
     code=$?
     set -e
     if [ "$code" -eq 0 ]; then
-        echo "ok $1 ($((SECONDS - begun)) s)"
+        echo "ok $1 ($((SECONDS - begun)) s)$(cat "$dir/note" 2>/dev/null || true)"
         touch "$dir/passed"
         return
     fi

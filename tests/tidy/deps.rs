@@ -1,19 +1,33 @@
 //! The rules about dependencies: nothing in the tree compiles C, and every licence is one that we allow.
 //!
-//! Names are looked up in `Cargo.lock`, which holds the crates of every platform and of development too. Build scripts,
-//! `links` and licences come from `cargo metadata` for this host, whose crates are there when this test runs.
+//! Names are looked up in `Cargo.lock`, which holds the crates of every platform and of development too, and some that
+//! are named there and never built; those are listed here, and looked for in what `cargo tree` says of each of our targets.
+//! Build scripts, `links` and licences come from `cargo metadata` for this host, whose crates are there when this test runs.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::Value;
 
 /// What compiles C, or needs a C library or a C compiler's library.
 const COMPILERS: [&str; 8] = ["cc", "cmake", "bindgen", "pkg-config", "vcpkg", "nasm-rs", "autotools", "ring"];
 
+/// What we build for.
+pub(crate) const TARGETS: [&str; 4] = [
+    "x86_64-unknown-linux-gnu",
+    "x86_64-unknown-linux-musl",
+    "aarch64-unknown-linux-musl",
+    "armv7-unknown-linux-musleabihf",
+];
+
+/// Crates that `Cargo.lock` names and nobody builds: a feature that is off would want them if it were on.
+const NEVER_BUILT: [(&str, &str); 2] = [("ring", "a provider of rustls-webpki that is off"), ("cc", "of ring")];
+
 /// Crates named `…-sys` that compile nothing, with the reason.
-const BINDINGS_ONLY: [(&str, &str); 4] = [
+const BINDINGS_ONLY: [(&str, &str); 6] = [
+    ("core-foundation-sys", "declarations for macOS; never built for Linux"),
     ("js-sys", "declarations for WebAssembly; never built for Linux"),
     ("linux-raw-sys", "constants and structs of the kernel's interface, generated; no build script"),
+    ("security-framework-sys", "declarations for macOS; never built for Linux"),
     ("windows-sys", "declarations for Windows; never built for Linux"),
     ("winapi", "declarations for Windows; never built for Linux"),
 ];
@@ -50,8 +64,9 @@ pub(crate) fn names(lock: &str) -> Vec<String> {
     let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     names
         .filter(|name| {
-            let bound = name.ends_with("-sys") && !BINDINGS_ONLY.iter().any(|(allowed, _)| allowed == name);
-            bound || COMPILERS.contains(name)
+            let listed = |list: &[(&str, &str)]| list.iter().any(|(allowed, _)| allowed == name);
+            let bound = name.ends_with("-sys") && !listed(&BINDINGS_ONLY);
+            (bound || COMPILERS.contains(name)) && !listed(&NEVER_BUILT)
         })
         .map(|name| {
             format!("Cargo.lock: {name} compiles C or wants a C library; `cargo tree -e all -i {name}` tells why")
@@ -59,20 +74,44 @@ pub(crate) fn names(lock: &str) -> Vec<String> {
         .collect()
 }
 
-/// What `cargo metadata` says of this repository for this host; asks nobody.
-pub(crate) fn metadata(root: &Path) -> Value {
-    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let arguments = ["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &host];
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo).args(arguments).current_dir(root).output().expect("cargo metadata");
-    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("cargo metadata writes JSON")
+/// The names of the crates that are built for `target`, build scripts and development included. Asks nobody.
+pub(crate) fn built(root: &Path, target: &str) -> BTreeSet<String> {
+    let arguments = ["tree", "--locked", "--offline", "--all-features", "--target", target, "--edges", "all"];
+    let tree = run_cargo(root, &[&arguments[..], &["--prefix", "none", "--format", "{p}"]].concat());
+    let names = String::from_utf8_lossy(&tree).lines().filter_map(|l| l.split(' ').next().map(str::to_owned)).collect();
+    assert!(BTreeSet::contains(&names, "tokio"), "the tree was not read");
+    names
 }
 
-/// The packages in what `cargo metadata` said, without our own.
-pub(crate) fn packages(metadata: &Value) -> Vec<Package> {
+/// Crates of which we say that nobody builds them, and somebody does.
+pub(crate) fn built_after_all(built: &BTreeSet<String>, target: &str) -> Vec<String> {
+    let found = NEVER_BUILT.iter().filter(|(name, _)| built.contains(*name));
+    found.map(|(name, why)| format!("{name} is built for {target}, and should not be: {why}")).collect()
+}
+
+fn run_cargo(root: &Path, arguments: &[&str]) -> Vec<u8> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo).args(arguments).current_dir(root).output().expect("cargo");
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// This host, as a target.
+pub(crate) fn host() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// What `cargo metadata` says of this repository for this host; asks nobody.
+pub(crate) fn metadata(root: &Path) -> Value {
+    let arguments = ["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &host()];
+    serde_json::from_slice(&run_cargo(root, &arguments)).expect("cargo metadata writes JSON")
+}
+
+/// The packages in what `cargo metadata` said that are `built`, without our own. (It knows some that are not.)
+pub(crate) fn packages(metadata: &Value, built: &BTreeSet<String>) -> Vec<Package> {
     let packages = metadata["packages"].as_array().expect("packages");
-    let found: Vec<_> = packages.iter().filter(|package| !package["source"].is_null()).map(package).collect();
+    let foreign = packages.iter().filter(|package| !package["source"].is_null());
+    let found: Vec<_> = foreign.map(package).filter(|package| built.contains(&package.name)).collect();
     assert!(found.iter().any(|package| package.name == "tokio"), "the tree was not read");
     found
 }
@@ -135,11 +174,18 @@ mod tests {
 
     #[test]
     fn a_crate_that_compiles_c_is_caught_by_name() {
-        for bad in ["cc", "cmake", "bindgen", "pkg-config", "zstd-sys", "openssl-sys"] {
+        for bad in ["cmake", "bindgen", "pkg-config", "zstd-sys", "openssl-sys"] {
             assert_eq!(names(&format!("[[package]]\nname = \"{bad}\"\nversion = \"1.0.0\"\n")).len(), 1, "{bad}");
         }
         let good = "name = \"linux-raw-sys\"\nname = \"windows-sys\"\nname = \"wasm-bindgen\"\n \"cc\",\n";
         assert_eq!(names(good), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_crate_that_is_said_not_to_be_built_is_caught_when_it_is() {
+        let built = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(built_after_all(&built(&["tokio", "ring"]), "here").len(), 1);
+        assert_eq!(built_after_all(&built(&["tokio"]), "here"), [] as [&str; 0]);
     }
 
     #[test]

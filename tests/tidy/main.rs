@@ -125,18 +125,24 @@ fn the_readme_names_the_command_that_ci_runs() {
     report(rules::test_command(files.iter().map(|file| (file.path.as_str(), file.text.as_str()))));
 }
 
+/// Other people's crates that are built for this host.
+fn packages() -> Vec<deps::Package> {
+    deps::packages(&deps::metadata(&root()), &deps::built(&root(), &deps::host()))
+}
+
 #[test]
 fn nothing_compiles_c() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
     report(deps::names(&lock));
-    report(deps::packages(&deps::metadata(&root())).iter().flat_map(deps::build).collect());
+    for target in deps::TARGETS {
+        report(deps::built_after_all(&deps::built(&root(), target), target));
+    }
+    report(packages().iter().flat_map(deps::build).collect());
 }
 
 #[test]
 fn every_licence_is_allowed() {
     let deny = fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
     let allowed = deps::allowed_licences(&deny);
-    report(
-        deps::packages(&deps::metadata(&root())).iter().flat_map(|package| deps::licence(package, &allowed)).collect(),
-    );
+    report(packages().iter().flat_map(|package| deps::licence(package, &allowed)).collect());
 }

@@ -12,7 +12,8 @@ const HELP: &str = "longshore run --help";
 /// # Errors
 /// What has nothing to do with Kafka or the messages, such as a standard output that is gone.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
-    let layers = match Layers::load(args.env_file.as_ref()) {
+    let layers = Layers::load(args.env_file.as_ref());
+    let layers = match layers.and_then(|layers| layers.with_kafka_config(args.security.kafka_config.as_ref())) {
         Ok(layers) => layers,
         Err(error) => return Ok(refuse(&[error], HELP)),
     };
@@ -25,6 +26,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
         }
     };
     logging.start();
+    for warning in layers.warnings() {
+        tracing::warn!("{warning}");
+    }
     let signals = Signals::listen()?;
     // One connection per partition and more: the soft limit is a default for other programs.
     if let Err(error) = raise_descriptor_limit() {

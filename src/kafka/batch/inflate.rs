@@ -7,8 +7,8 @@
 //!
 //! What comes in is hostile. So what the result may need is worked out from the compressed bytes (and what they say of
 //! themselves is believed only as far as so many bytes can hold it); that is allocated once, and nothing grows. Beside the
-//! result, zstd alone needs memory: its window, at most 16 MiB, or a part of what the result leaves of the limit (see
-//! `zstd`). A codec of a library that panics makes a batch that cannot be inflated, not the end of the process.
+//! result, zstd alone needs memory: its window, at most 25 MiB while that grows, or a part of what the result leaves of the
+//! limit (see `zstd`). A codec of a library that panics makes a batch that cannot be inflated, not the end of the process.
 //!
 //! Deliberately not here: compressing (nothing that we write is worth it yet), and checksums that the batch's own makes
 //! superfluous.
@@ -115,7 +115,7 @@ impl fmt::Debug for Inflater {
 
 impl Inflater {
     /// `max_bytes` is what one batch may take in memory when it is inflated and its records are listed. What a batch takes
-    /// beyond the limit before it is refused is at most about 20 MiB, whatever it claims.
+    /// beyond the limit before it is refused is at most about 26 MiB, whatever it claims.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         Self { max_bytes, gzip: None, page: Page::default() }

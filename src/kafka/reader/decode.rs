@@ -11,7 +11,7 @@ use crate::{
         wire::Fetched,
         with_causes,
     },
-    record::{self, Offset, Record, TopicPartition},
+    record::{self, LeaderEpoch, Offset, Record, TopicPartition},
     source::ReadError,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Rest {
     pub(super) next: Offset,
     /// The end of what may be read.
     pub(super) end: Offset,
+    /// The leader epoch of the last batch that was passed.
+    pub(super) epoch: LeaderEpoch,
     batches: Bytes,
     /// Which transactions were aborted, as of the first of `batches`. Without it all records are delivered.
     aborted: Option<AbortedTransactions>,
@@ -56,7 +58,7 @@ impl Rest {
             Isolation::ReadUncommitted => (high_watermark, None),
             Isolation::ReadCommitted => (last_stable, Some(AbortedTransactions::new(aborted))),
         };
-        Self { next: from, end, batches, aborted }
+        Self { next: from, end, epoch: LeaderEpoch::UNKNOWN, batches, aborted }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -138,5 +140,6 @@ fn take(
         batch.records(source, rest.next, inflater, records)?;
     }
     rest.next = rest.next.max(batch.last_offset().next());
+    rest.epoch = batch.leader_epoch();
     Ok(records[before..].iter().map(Record::size).sum())
 }

@@ -26,7 +26,7 @@ use crate::{
         with_causes,
     },
     page::Page,
-    record::{Header, Offset, Record, TopicPartition},
+    record::{Header, LeaderEpoch, Offset, Record, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
 
@@ -138,7 +138,8 @@ fn batch(source: &Arc<TopicPartition>, from: Offset, records: Vec<RecordAndOffse
         })
         .collect();
     let next = records.last().map_or(from, |record| record.offset.next());
-    Batch { records, next, high_watermark, held: None }
+    // rskafka fetches by version 4, which has no leader epochs, and does not show those of the batches.
+    Batch { records, next, high_watermark, leader_epoch: LeaderEpoch::UNKNOWN, held: None }
 }
 
 #[cfg(test)]

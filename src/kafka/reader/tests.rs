@@ -29,12 +29,11 @@ fn broker(partitions: i32) -> Broker {
 fn readers(broker: &Broker, by: ReadBy, isolation: Isolation, max_inflated: usize) -> Readers {
     let deadlines = Deadlines { connect: Duration::from_secs(5), request: Duration::from_secs(5) };
     let cluster = Cluster::new(vec![broker.address().parse().unwrap()], "test", deadlines);
-    let id = broker.topic_id(T).unwrap();
-    Readers::new(WireReaders::new(&cluster, T.into(), id, isolation, max_inflated), by, 1)
+    Readers::new(WireReaders::new(&cluster, T.into(), isolation, max_inflated), by, 1)
 }
 
 fn reader(broker: &Broker, by: ReadBy) -> Reader {
-    readers(broker, by, Isolation::default(), 64 << 20).partition(0)
+    readers(broker, by, Isolation::default(), 64 << 20).partition(0, broker.topic_id(T).unwrap())
 }
 
 async fn fetch(reader: &mut Reader, from: i64, max_bytes: usize) -> Result<Batch, ReadError> {
@@ -153,7 +152,7 @@ async fn a_damaged_batch_is_asked_for_again_and_then_passed_with_its_bytes() {
     assert_eq!((values(&good.records), good.next), (vec!["a"], Offset(1)), "what lies before it is not held up");
     let fetches = broker.requests(ApiKey::Fetch);
     let first = fetch(&mut reader, 1, MAX_BYTES).await.unwrap_err();
-    assert!(matches!(&first, ReadError::Unavailable { reason } if reason.contains("checksum")), "{first}");
+    assert!(matches!(&first, ReadError::Damaged { reason, .. } if reason.contains("checksum")), "{first}");
     let second = fetch(&mut reader, 1, MAX_BYTES).await.unwrap();
     assert!(broker.requests(ApiKey::Fetch) > fetches, "it was fetched anew");
     let [record] = &second.records[..] else { panic!("{second:?}") };
@@ -191,7 +190,7 @@ async fn a_bomb_is_passed_and_a_large_batch_keeps_others_waiting() {
     put(&broker, &Plan { codec: Codec::Lz4, ..plan(&[&*large; 8]) });
     put(&broker, &plan(&["a"]));
     let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 2 << 20);
-    let mut reader = readers.partition(0);
+    let mut reader = readers.partition(0, broker.topic_id(T).unwrap());
     let first = fetch(&mut reader, 0, 10_000).await.unwrap();
     assert_eq!((first.records.len(), first.held.is_some()), (2, true));
     let waiting = reader.fetch(Offset(2), 10_000, WAIT);
@@ -212,7 +211,7 @@ async fn partitions_of_one_broker_share_fetches() {
     }
     let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 1 << 20);
     let all = (0..50).map(|partition| {
-        let mut reader = readers.partition(partition);
+        let mut reader = readers.partition(partition, broker.topic_id(T).unwrap());
         async move {
             let records = read_all(&mut reader, 0, 1000).await;
             assert_eq!(values(&records), [partition.to_string()]);
@@ -232,14 +231,14 @@ async fn partitions_of_one_broker_share_fetches() {
 async fn a_busy_partition_does_not_wait_behind_a_quiet_one() {
     let broker = broker(2);
     let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 1 << 20);
-    let mut quiet = readers.partition(1);
+    let mut quiet = readers.partition(1, broker.topic_id(T).unwrap());
     assert!(fetch(&mut quiet, 0, 1000).await.unwrap().records.is_empty());
     // From here on the broker keeps back what asks for it.
     broker.faults().every(ApiKey::Fetch).partition(1).delay(Duration::from_secs(60));
     let asked = broker.requests(ApiKey::Fetch);
     let busy = async {
         broker.until(Duration::from_secs(20), |broker| broker.requests(ApiKey::Fetch) > asked).await;
-        let mut reader = readers.partition(0);
+        let mut reader = readers.partition(0, broker.topic_id(T).unwrap());
         for at in 0..20 {
             broker.append_values(T, 0, [format!("{at}")]).unwrap();
             assert_eq!(fetch(&mut reader, at, 1000).await.unwrap().next, Offset(at + 1));

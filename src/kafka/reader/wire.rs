@@ -49,7 +49,6 @@ const LEAST_OFTEN: usize = 256 << 10;
 pub struct WireReaders {
     cluster: Cluster,
     topic: Arc<str>,
-    id: TopicId,
     isolation: Isolation,
     lanes: Lanes,
     /// The most that a batch may be when it is inflated; what is larger is damaged.
@@ -61,20 +60,21 @@ pub struct WireReaders {
 }
 
 impl WireReaders {
-    /// Readers of the topic of this name and id, whose batches are no larger than `max_inflated` when they are inflated.
+    /// Readers of the topic of this name, whose batches are no larger than `max_inflated` when they are inflated.
     #[must_use]
-    pub fn new(cluster: &Cluster, topic: Arc<str>, id: TopicId, isolation: Isolation, max_inflated: usize) -> Self {
+    pub fn new(cluster: &Cluster, topic: Arc<str>, isolation: Isolation, max_inflated: usize) -> Self {
         let lanes = Lanes::new(cluster, Arc::clone(&topic), isolation);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let (cluster, large, inflating) = (cluster.clone(), Arc::default(), Arc::new(Semaphore::new(cores)));
-        Self { cluster, topic, id, isolation, lanes, max_inflated, large, inflating }
+        Self { cluster, topic, isolation, lanes, max_inflated, large, inflating }
     }
 
-    /// A reader of one partition. Does nothing on the network before its first fetch.
+    /// A reader of one partition, as long as the topic has this id (any, if it is all zeros). Does nothing on the network
+    /// before its first fetch.
     #[must_use]
-    pub fn partition(&self, partition: i32) -> WireReader {
+    pub fn partition(&self, partition: i32, id: TopicId) -> WireReader {
         let source = Arc::new(TopicPartition::new(Arc::clone(&self.topic), partition));
-        WireReader { shared: self.clone(), source, place: None, mood: Mood::Busy, rest: None, damaged: None }
+        WireReader { shared: self.clone(), source, id, place: None, mood: Mood::Busy, rest: None, damaged: None }
     }
 }
 
@@ -84,6 +84,7 @@ pub struct WireReader {
     shared: WireReaders,
     /// Shared by all records.
     source: Arc<TopicPartition>,
+    id: TopicId,
     place: Option<Place>,
     mood: Mood,
     /// What was fetched and not yet decoded.
@@ -155,7 +156,7 @@ impl WireReader {
                 _ => ReadError::Unavailable { reason },
             }
         })?;
-        let (ours, theirs) = (self.shared.id, place.topic_id);
+        let (ours, theirs) = (self.id, place.topic_id);
         if ours != theirs && ours != TopicId::default() {
             return Err(ReadError::Missing {
                 reason: format!("topic {topic} is another one now: {theirs}, not {ours}"),
@@ -186,9 +187,7 @@ impl PartitionReader for WireReader {
             None => self.damaged = None,
             // What came over the network may be better the next time.
             Some(damage) if !damage.is_old_format() && self.damaged.replace(rest.next) != Some(rest.next) => {
-                return Err(ReadError::Unavailable {
-                    reason: format!("{}; asking for it once more", with_causes(&damage)),
-                });
+                return Err(ReadError::Damaged { at: rest.next, reason: with_causes(&damage) });
             }
             Some(damage) => records.push(rest.pass(&self.source, damage)?),
         }
@@ -197,8 +196,8 @@ impl PartitionReader for WireReader {
             next if next < rest.end => Mood::Starved,
             _ => Mood::Quiet,
         };
-        let (next, high_watermark) = (rest.next, rest.end);
+        let (next, high_watermark, leader_epoch) = (rest.next, rest.end, rest.epoch);
         self.rest = Some(rest);
-        Ok(Batch { records, next, high_watermark, held: large })
+        Ok(Batch { records, next, high_watermark, leader_epoch, held: large })
     }
 }

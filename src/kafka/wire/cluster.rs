@@ -11,20 +11,28 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse},
     protocol::{Request, StrBytes},
 };
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::debug;
+use tracing::{debug, info};
 
-use super::{ErrorCode, HostPort, RequestName, WireError, connection::Connection};
+use super::{
+    ErrorCode, HostPort, RequestName, Security, WireError,
+    connection::{self, Connection},
+    throttle::Throttled,
+};
 use crate::kafka::Deadlines;
 
 /// The pause after the first failed attempt, and the longest one. They double in between, less a random part.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A throttle time of at least this is told of, and no more often than every [`THROTTLE_SAY_EVERY`].
+const THROTTLE_SAY: Duration = Duration::from_secs(1);
+const THROTTLE_SAY_EVERY: Duration = Duration::from_secs(30);
 
 /// A cluster, as seen from its bootstrap brokers. Cheap to clone; clones share their connections.
 ///
@@ -38,18 +46,22 @@ struct Inner {
     bootstrap: Vec<HostPort>,
     client_id: StrBytes,
     deadlines: Deadlines,
+    security: Security,
     /// What was learnt. A plain mutex: it is never held across an await.
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    /// Where each broker listens, by the latest answer that names it.
+    /// Where each broker listens, by the latest answer that lists them all, or that names one.
     nodes: BTreeMap<i32, HostPort>,
     /// One connection per broker, made at its first use. A call takes the connection out for as long as it lasts, so that
     /// one that fails, or is dropped, leaves none behind.
     connections: HashMap<Peer, Arc<tokio::sync::Mutex<Option<Connection>>>>,
     coordinators: HashMap<String, i32>,
+    /// Until when a broker asks to be left alone.
+    muted: HashMap<Peer, Instant>,
+    throttle_said: Option<Instant>,
     /// Which of the candidates to ask where any broker will do: moves on when one fails.
     turn: usize,
 }
@@ -72,15 +84,28 @@ impl Cluster {
     pub fn new(bootstrap: Vec<HostPort>, client_id: &str, deadlines: Deadlines) -> Self {
         assert!(!bootstrap.is_empty(), "a cluster needs a bootstrap broker");
         let client_id = StrBytes::from_string(client_id.to_owned());
-        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, known: Mutex::default() }) }
+        let security = Security::default();
+        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known: Mutex::default() }) }
+    }
+
+    /// The same cluster, spoken to in this way, with connections of its own.
+    #[must_use]
+    pub fn with_security(&self, security: Security) -> Self {
+        let Inner { bootstrap, client_id, deadlines, .. } = &*self.inner;
+        let (bootstrap, client_id, deadlines) = (bootstrap.clone(), client_id.clone(), *deadlines);
+        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known: Mutex::default() }) }
     }
 
     /// The same cluster with connections of its own.
     #[must_use]
     pub fn apart(&self) -> Self {
-        let Inner { bootstrap, client_id, deadlines, .. } = &*self.inner;
-        let (bootstrap, client_id) = (bootstrap.clone(), client_id.clone());
-        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines: *deadlines, known: Mutex::default() }) }
+        self.with_security(self.inner.security.clone())
+    }
+
+    /// Whether it is spoken to over plain TCP: neither TLS nor SASL. Then rskafka can speak to it, too.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.inner.security.is_plain()
     }
 
     /// Takes over where each broker listens from one that has learnt it.
@@ -149,14 +174,29 @@ impl Cluster {
         }
     }
 
-    /// Asks `peer` once.
-    pub(super) async fn ask<R: Request>(
+    /// Asks `peer` once. If it has asked to be left alone, waits for that first, and has as much time after it as before.
+    pub(super) async fn ask<R: Request<Response: Throttled>>(
         &self,
         peer: Peer,
         until: Instant,
         least: i16,
         build: impl FnOnce(i16) -> R,
     ) -> Result<Answer<R::Response>, WireError> {
+        let answer = self.ask_raw(peer, until, least, build).await?;
+        let answer = answer.read(connection::read::<R>)?;
+        self.heed(peer, &answer);
+        Ok(answer)
+    }
+
+    /// Asks `peer` once, for an answer that is still to be read.
+    pub(super) async fn ask_raw<R: Request>(
+        &self,
+        peer: Peer,
+        until: Instant,
+        least: i16,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<Answer<(i16, Bytes)>, WireError> {
+        let until = self.leave_alone(peer, until).await;
         let (address, slot) = {
             let mut known = self.known();
             let Some(address) = self.address(&known, peer) else {
@@ -171,20 +211,49 @@ impl Cluster {
             || WireError::TimedOut { broker: address.to_string(), request, after: to_ms(started.elapsed()) };
 
         let mut slot = timeout_at(until, slot.lock()).await.map_err(|_| timed_out())?;
-        let mut connection = match slot.take() {
-            Some(connection) if connection.address == address && connection.is_open() => connection,
-            _ => {
+        let kept = slot.take().filter(|connection| connection.address == address);
+        let mut connection = match kept.and_then(Connection::if_open) {
+            Some(connection) => connection,
+            None => {
                 let until = until.min(started + self.inner.deadlines.connect);
-                Connection::open(&address, &self.inner.client_id, until).await?
+                Connection::open(&address, &self.inner.client_id, &self.inner.security, until).await?
             }
         };
-        let response = timeout_at(until, connection.call(least, build)).await.unwrap_or_else(|_| Err(timed_out()))?;
+        let outcome = timeout_at(until, connection.call_raw(least, build)).await.unwrap_or_else(|_| Err(timed_out()));
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => return Err(connection.first_failed(error, &self.inner.security, until).await),
+        };
         *slot = Some(connection);
         Ok(Answer { broker: address.to_string(), request, response })
     }
 
+    /// Waits for as long as `peer` wants to be left alone, and moves a deadline by that. Nothing is held meanwhile.
+    async fn leave_alone(&self, peer: Peer, until: Instant) -> Instant {
+        let now = Instant::now();
+        let muted = self.known().muted.get(&peer).copied().filter(|muted| *muted > now);
+        let Some(muted) = muted else { return until };
+        tokio::time::sleep_until(muted).await;
+        until + (muted - now)
+    }
+
+    /// Leaves the broker alone from now on, if its answer says so.
+    pub(super) fn heed(&self, peer: Peer, answer: &Answer<impl Throttled>) {
+        let Some(throttle) = answer.response.throttle() else { return };
+        let Answer { broker, request, .. } = answer;
+        let now = Instant::now();
+        let mut known = self.known();
+        known.muted.insert(peer, now + throttle);
+        let quiet = known.throttle_said.is_some_and(|at| now.duration_since(at) < THROTTLE_SAY_EVERY);
+        if throttle >= THROTTLE_SAY && !quiet {
+            known.throttle_said = Some(now);
+            drop(known);
+            info!(%broker, %request, ?throttle, "over the broker's quota: waiting for as long as it asks");
+        }
+    }
+
     /// Asks any broker once, and another one next time if this one fails.
-    pub(super) async fn ask_any<R: Request>(
+    pub(super) async fn ask_any<R: Request<Response: Throttled>>(
         &self,
         until: Instant,
         least: i16,
@@ -223,15 +292,24 @@ impl Cluster {
         let answer = self.ask_any::<MetadataRequest>(until, 4, build).await?;
         answer.check(answer.response.error_code, || "the cluster".to_owned())?;
         let mut known = self.known();
+        if !answer.response.brokers.is_empty() {
+            // Those that are no longer listed are gone, or have moved and will be listed again.
+            known.nodes.clear();
+        }
         for broker in &answer.response.brokers {
             learn(&mut known, broker.node_id.0, &broker.host, broker.port);
         }
+        let Known { nodes, connections, muted, .. } = &mut *known;
+        let is_there = |peer: &Peer| !matches!(peer, Peer::Node(node) if !nodes.contains_key(node));
+        connections.retain(|peer, _| is_there(peer));
+        muted.retain(|peer, _| is_there(peer));
+        drop(known);
         Ok(answer)
     }
 
     /// Asks the coordinator of `group` once. If the answer is an error (which `check` finds out), it is looked up anew at
     /// the next attempt.
-    pub(super) async fn ask_coordinator<R: Request, T>(
+    pub(super) async fn ask_coordinator<R: Request<Response: Throttled>, T>(
         &self,
         group: &str,
         until: Instant,
@@ -278,6 +356,20 @@ pub(super) struct Answer<T> {
     pub(super) broker: String,
     pub(super) request: RequestName,
     pub(super) response: T,
+}
+
+impl Answer<(i16, Bytes)> {
+    /// Makes of it what it says.
+    pub(super) fn read<T, E: ToString>(
+        self,
+        read: impl FnOnce(i16, Bytes) -> Result<T, E>,
+    ) -> Result<Answer<T>, WireError> {
+        let Self { broker, request, response: (version, body) } = self;
+        match read(version, body) {
+            Ok(response) => Ok(Answer { broker, request, response }),
+            Err(reason) => Err(WireError::Garbled { broker, request, reason: reason.to_string() }),
+        }
+    }
 }
 
 impl<T> Answer<T> {

@@ -1,4 +1,8 @@
 //! One connection to one broker: one request at a time, each with its response.
+//!
+//! It opens in this order: TCP, TLS where it is spoken, versions, SASL where it is asked for (`authenticate.rs`). What goes
+//! wrong there and will not pass by itself is told as such, with what to do: a certificate, a password, a port that
+//! speaks something else.
 
 use std::{collections::HashMap, io, time::Duration};
 
@@ -10,16 +14,25 @@ use kafka_protocol::{
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{HostPort, RequestName, WireError, cluster::to_ms};
+use super::{
+    HostPort, RequestName, Security, WireError,
+    cluster::to_ms,
+    guarded::Guarded,
+    security::Stream,
+    tls::{self, Tls},
+};
 
 /// No response that this client asks for is nearly as large (but for one with a huge batch); what claims to be larger is
 /// not one.
 const MAX_RESPONSE_BYTES: usize = 128 << 20;
+
+/// How TLS says that it has not understood: a record of type alert, version 3.
+const TLS_ALERT: [u8; 2] = [21, 3];
 
 /// An idle connection shows after this time that it is alive, so that what lies between keeps it open, or we learn.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -30,54 +43,102 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// request or half a response on it.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
+    /// The TLS that is spoken on it, if any.
+    tls: Option<Tls>,
     /// Whom it leads to.
     pub(super) address: HostPort,
-    client_id: StrBytes,
+    pub(super) client_id: StrBytes,
     correlation_id: i32,
     versions: HashMap<i16, VersionRange>,
+    /// When the broker would have us say anew who we are: then another connection is made.
+    pub(super) good_until: Option<Instant>,
+    /// Whether we have said who we are, or a request was answered although we have not.
+    pub(super) welcome: bool,
 }
 
 impl Connection {
-    /// Connects to the first address of `address` that lets us, and agrees on versions, by `until`.
-    pub(super) async fn open(address: &HostPort, client_id: &StrBytes, until: Instant) -> Result<Self, WireError> {
-        let stream = timeout_at(until, connect(address, until))
+    /// Connects to the first address of `address` that lets us, agrees on versions, and says who we are, by `until`.
+    pub(super) async fn open(
+        address: &HostPort,
+        client_id: &StrBytes,
+        security: &Security,
+        until: Instant,
+    ) -> Result<Self, WireError> {
+        let stream = timeout_at(until, connect(address, until)).await.unwrap_or_else(|_| Err(late()));
+        let stream = stream.map_err(|source| WireError::Connect { broker: address.to_string(), source })?;
+        let stream = match &security.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => secured(tls, stream, address, client_id, until).await?,
+        };
+        let mut connection = Self::on(stream, address, client_id);
+        connection.tls.clone_from(&security.tls);
+        connection
+            .by::<ApiVersionsRequest, _>(until, Self::agree_on_versions)
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "not in time")))
-            .map_err(|source| WireError::Connect { broker: address.to_string(), source })?;
-        let mut connection = Self {
+            .map_err(|error| if security.tls.is_none() { plainly(error) } else { error })?;
+        if let Some(sasl) = &security.sasl {
+            use kafka_protocol::messages::SaslAuthenticateRequest;
+            connection.welcome = true;
+            connection.by::<SaslAuthenticateRequest, _>(until, async |it| it.authenticate(sasl).await).await?;
+        }
+        Ok(connection)
+    }
+
+    fn on(stream: Stream, address: &HostPort, client_id: &StrBytes) -> Self {
+        Self {
             stream,
+            tls: None,
             address: address.clone(),
             client_id: client_id.clone(),
             correlation_id: 0,
             versions: HashMap::new(),
-        };
-        let started = Instant::now();
-        timeout_at(until, connection.agree_on_versions()).await.unwrap_or_else(|_| {
-            Err(WireError::TimedOut {
-                broker: address.to_string(),
-                request: RequestName(ApiVersionsRequest::KEY),
-                after: to_ms(started.elapsed()),
-            })
-        })?;
-        Ok(connection)
+            good_until: None,
+            welcome: false,
+        }
     }
 
-    /// Whether the broker has not closed it meanwhile, as brokers do with idle ones (`connections.max.idle.ms`).
-    pub(super) fn is_open(&self) -> bool {
-        // Between calls there is nothing to read: neither bytes nor an end.
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    /// Does `what`, which is about requests of the kind `R`, by `until`.
+    async fn by<R: Request, T>(
+        &mut self,
+        until: Instant,
+        what: impl AsyncFnOnce(&mut Self) -> Result<T, WireError>,
+    ) -> Result<T, WireError> {
+        let (started, broker) = (Instant::now(), self.address.to_string());
+        timeout_at(until, what(self)).await.unwrap_or_else(|_| {
+            let after = to_ms(started.elapsed());
+            Err(WireError::TimedOut { broker, request: RequestName(R::KEY), after })
+        })
     }
 
-    /// Sends what `build` makes for the version agreed on, and waits for the response. No version below `least` will do.
+    /// Gives itself, unless the broker has closed it meanwhile, as brokers do with idle ones (`connections.max.idle.ms`),
+    /// or is about to, because we would have to say anew who we are (KIP-368).
+    pub(super) fn if_open(mut self) -> Option<Self> {
+        let in_time = self.good_until.is_none_or(|until| Instant::now() < until);
+        (in_time && self.stream.is_quiet()).then_some(self)
+    }
+
+    /// Sends what `build` makes for the version agreed on, and waits for the response: its body, and in which version
+    /// it is. No version below `least` will do.
+    pub(super) async fn call_raw<R: Request>(
+        &mut self,
+        least: i16,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<(i16, Bytes), WireError> {
+        let version = self.version::<R>(least)?;
+        let body = self.exchange(version, &build(version)).await?;
+        self.welcome = true;
+        Ok((version, self.without_header::<R>(version, body)?))
+    }
+
+    /// As [`call_raw`](Self::call_raw), and reads the response.
     pub(super) async fn call<R: Request>(
         &mut self,
         least: i16,
         build: impl FnOnce(i16) -> R,
     ) -> Result<R::Response, WireError> {
-        let version = self.version::<R>(least)?;
-        let body = self.exchange(version, &build(version)).await?;
-        self.decode::<R>(version, body)
+        let (version, body) = self.call_raw(least, build).await?;
+        read::<R>(version, body).map_err(|error| self.garbled::<R>(error))
     }
 
     /// The highest version of `R` that both sides know.
@@ -141,9 +202,16 @@ impl Connection {
         let length = i32::try_from(frame.len() - 4).map_err(|error| self.garbled::<R>(error))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
 
-        let lost = |source| WireError::Lost { broker: self.address.to_string(), request: RequestName(R::KEY), source };
-        self.stream.write_all(&frame).await.map_err(lost)?;
-        let response = read_frame(&mut self.stream).await.map_err(lost)?.map_err(|error| self.garbled::<R>(error))?;
+        let sent = match self.stream.write_all(&frame).await {
+            // TLS may hold bytes back until it is told.
+            Ok(()) => self.stream.flush().await,
+            error => error,
+        };
+        // Where sending has failed, there may be something to read that says why.
+        let response = match (read_frame(&mut self.stream).await, sent) {
+            (Ok(response), Ok(())) => response.map_err(|error| self.garbled::<R>(error))?,
+            (Err(error), _) | (Ok(_), Err(error)) => return Err(self.lost::<R>(error)),
+        };
         let correlation_id = response.get(..4).map_or(-1, |mut id| id.get_i32());
         if correlation_id != self.correlation_id {
             let reason = format!("correlation id {correlation_id} where {} was due", self.correlation_id);
@@ -152,18 +220,79 @@ impl Connection {
         Ok(response)
     }
 
-    fn decode<R: Request>(&self, version: i16, mut body: Bytes) -> Result<R::Response, WireError> {
-        ResponseHeader::decode(&mut body, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut body, version))
-            .map_err(|error| self.garbled::<R>(error))
+    fn without_header<R: Request>(&self, version: i16, body: Bytes) -> Result<Bytes, WireError> {
+        response_body::<R>(version, body).map_err(|error| self.garbled::<R>(error))
     }
 
-    fn garbled<R: Request>(&self, reason: impl ToString) -> WireError {
+    fn decode<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response, WireError> {
+        let body = self.without_header::<R>(version, body)?;
+        read::<R>(version, body).map_err(|error| self.garbled::<R>(error))
+    }
+
+    /// TLS has reasons of its own to end a connection, a client certificate that the broker does not take among them.
+    fn lost<R: Request>(&self, source: io::Error) -> WireError {
+        let broker = self.address.to_string();
+        let trouble = match &self.tls {
+            Some(tls) => tls.trouble(source, &self.address),
+            None => tls::Trouble::Broken(source),
+        };
+        match trouble {
+            tls::Trouble::Final(reason) => WireError::Tls { broker, reason },
+            tls::Trouble::Broken(source) => WireError::Lost { broker, request: RequestName(R::KEY), source },
+        }
+    }
+
+    pub(super) fn garbled<R: Request>(&self, reason: impl ToString) -> WireError {
         WireError::Garbled {
             broker: self.address.to_string(),
             request: RequestName(R::KEY),
             reason: reason.to_string(),
         }
+    }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "not in time")
+}
+
+/// Speaks TLS on `stream`. One that breaks may have led to a port without TLS, where Kafka closes without a word: then
+/// that is found out by speaking without.
+async fn secured(
+    tls: &Tls,
+    stream: TcpStream,
+    address: &HostPort,
+    client_id: &StrBytes,
+    until: Instant,
+) -> Result<Stream, WireError> {
+    let broker = address.to_string();
+    let outcome = timeout_at(until, tls.connect(stream, address)).await;
+    match outcome.unwrap_or_else(|_| Err(tls::Trouble::Broken(late()))) {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Err(tls::Trouble::Final(reason)) => Err(WireError::Tls { broker, reason }),
+        Err(tls::Trouble::Broken(source)) => {
+            let plain = async {
+                let stream = connect(address, until).await.ok()?;
+                Connection::on(Stream::Plain(stream), address, client_id).agree_on_versions().await.ok()
+            };
+            if let Ok(Some(())) = timeout_at(until, plain).await {
+                let reason = "it speaks Kafka's protocol on this port without TLS: name its TLS port, or say --security \
+                              plaintext";
+                return Err(WireError::Tls { broker, reason: reason.to_owned() });
+            }
+            let source = io::Error::new(source.kind(), format!("the TLS handshake broke off: {source}"));
+            Err(WireError::Connect { broker, source })
+        }
+    }
+}
+
+/// Where a broker without TLS was expected, an odd first answer is explained.
+fn plainly(error: WireError) -> WireError {
+    match error {
+        WireError::Lost { broker, request, source } if source.kind() != io::ErrorKind::TimedOut => {
+            let source = io::Error::new(source.kind(), format!("{source} (does this port want TLS? --security tls)"));
+            WireError::Lost { broker, request, source }
+        }
+        error => error,
     }
 }
 
@@ -187,10 +316,30 @@ async fn connect(address: &HostPort, until: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
+/// What is behind the header of a response.
+pub(super) fn response_body<R: Request>(version: i16, frame: Bytes) -> anyhow::Result<Bytes> {
+    let mut frame = Guarded::new(frame, is_flexible::<R>(version));
+    ResponseHeader::decode(&mut frame, R::Response::header_version(version))?;
+    Ok(frame.into_rest())
+}
+
+/// Reads a response behind its header.
+pub(super) fn read<R: Request>(version: i16, body: Bytes) -> anyhow::Result<R::Response> {
+    R::Response::decode(&mut Guarded::new(body, is_flexible::<R>(version)), version)
+}
+
+/// Whether lengths are varints (KIP-482). The header of one response stays as it was, for brokers that know no other.
+fn is_flexible<R: Request>(version: i16) -> bool {
+    R::Response::header_version(version) > 0 || (R::KEY == ApiVersionsRequest::KEY && version >= 3)
+}
+
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not
 /// with what the length promises: what was not written to yet is only address space.
-async fn read_frame(stream: &mut TcpStream) -> io::Result<Result<Bytes, String>> {
+pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Bytes, String>> {
     let length = stream.read_i32().await?;
+    if length.to_be_bytes().starts_with(&TLS_ALERT) {
+        return Ok(Err("an alert of TLS: this port speaks TLS, so say --security tls".to_owned()));
+    }
     let length = match usize::try_from(length) {
         Ok(length) if length <= MAX_RESPONSE_BYTES => length,
         _ => return Ok(Err(format!("a response of {length} bytes, where at most {MAX_RESPONSE_BYTES} are taken"))),

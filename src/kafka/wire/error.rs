@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{ErrorCode, RequestName};
+use super::{ErrorCode, Mechanism, RequestName};
 
 /// Why a request came to nothing: which broker, which request, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,34 @@ pub enum WireError {
         broker: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// TLS does not come about, and will not by itself: a certificate, a name, a port without TLS.
+    #[error("no TLS with the broker at {broker}: {reason}")]
+    Tls {
+        /// Its address.
+        broker: String,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
+    /// The broker does not let us in, or is not the one that it says it is.
+    #[error("{broker} does not let us in by {mechanism}: {reason}")]
+    NotLetIn {
+        /// Its address.
+        broker: String,
+        /// How we said who we are.
+        mechanism: Mechanism,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
+    /// The broker wants to be told who we are.
+    #[error(
+        "{broker} wants to know who we are: say so with --sasl, or name its port without SASL; it offers {offered}"
+    )]
+    WantsSasl {
+        /// Its address.
+        broker: String,
+        /// The mechanisms that it offers.
+        offered: String,
     },
     /// The connection broke before the answer was there. May pass; the request may have been carried out.
     #[error("the connection to {broker} broke during {request}")]
@@ -64,9 +92,7 @@ pub enum WireError {
         most: i16,
     },
     /// Something that is not the protocol: another service on that port, or a bug on either side.
-    #[error(
-        "what {broker} and Longshore exchange as {request} is not Kafka's protocol (is there TLS on that port?): {reason}"
-    )]
+    #[error("what {broker} and Longshore exchange as {request} is not Kafka's protocol: {reason}")]
     Garbled {
         /// Its address.
         broker: String,
@@ -119,6 +145,7 @@ impl WireError {
             Self::Connect { .. } | Self::Lost { .. } | Self::TimedOut { .. } | Self::NoLeader { .. } => true,
             Self::Answered { code, .. } => code.may_pass(),
             Self::NotCreated { source, .. } => source.may_pass(),
+            Self::Tls { .. } | Self::NotLetIn { .. } | Self::WantsSasl { .. } => false,
             Self::Version { .. } | Self::Garbled { .. } | Self::NoTopic { .. } | Self::NoPartition { .. } => false,
         }
     }
@@ -167,5 +194,17 @@ mod tests {
              the group, with kafka-acls.sh --add --group"
         );
         assert!(error.is_refusal() && !error.may_pass());
+    }
+
+    /// At the start they are final; later somebody may be changing a certificate or a password just now.
+    #[test]
+    fn what_is_wrong_with_security_does_not_pass_and_refuses_nothing() {
+        let (broker, reason) = ("kafka:9093".to_owned(), "expired".to_owned());
+        let errors = [
+            WireError::Tls { broker: broker.clone(), reason: reason.clone() },
+            WireError::NotLetIn { broker: broker.clone(), mechanism: Mechanism::Plain, reason },
+            WireError::WantsSasl { broker, offered: "PLAIN".to_owned() },
+        ];
+        assert!(errors.iter().all(|error| !error.may_pass() && !error.is_refusal()));
     }
 }

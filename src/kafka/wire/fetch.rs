@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use kafka_protocol::{
     messages::{
         BrokerId, FetchRequest,
         fetch_request::{FetchPartition, FetchTopic},
-        fetch_response::{AbortedTransaction, PartitionData},
     },
     protocol::StrBytes,
 };
 use tokio::time::{Duration, Instant};
 
-use super::{Cluster, ErrorCode, WireError, cluster::Peer};
+use super::{Cluster, Fetched, WireError, cluster::Peer, fetched};
 use crate::{
-    kafka::{Isolation, batch::Aborted},
+    kafka::Isolation,
     record::{LeaderEpoch, Offset, TopicId},
 };
 
@@ -32,18 +30,6 @@ pub(in crate::kafka) struct Wanted {
     pub(in crate::kafka) epoch: LeaderEpoch,
     pub(in crate::kafka) from: Offset,
     pub(in crate::kafka) max_bytes: usize,
-}
-
-/// What a leader says of one partition.
-#[derive(Debug)]
-pub(in crate::kafka) struct Fetched {
-    pub(in crate::kafka) code: ErrorCode,
-    pub(in crate::kafka) high_watermark: Offset,
-    /// Below it no transaction is open.
-    pub(in crate::kafka) last_stable: Offset,
-    pub(in crate::kafka) aborted: Vec<Aborted>,
-    /// Batches, as they lie in the log; the last may be cut off.
-    pub(in crate::kafka) batches: Bytes,
 }
 
 impl Cluster {
@@ -80,10 +66,11 @@ impl Cluster {
                 .with_session_epoch(-1)
                 .with_topics(vec![to])
         };
-        let answer = self.ask::<FetchRequest>(Peer::Node(leader), until, 4, build).await?;
-        answer.check(answer.response.error_code, || format!("topic {topic}"))?;
-        let data = answer.response.responses.into_iter().flat_map(|topic| topic.partitions);
-        let mut by_partition: HashMap<_, _> = data.map(|data| (data.partition_index, fetched(data))).collect();
+        let answer = self.ask_raw::<FetchRequest>(Peer::Node(leader), until, 4, build).await?;
+        let answer = answer.read(fetched::read)?;
+        self.heed(Peer::Node(leader), &answer);
+        answer.check(answer.response.code.0, || format!("topic {topic}"))?;
+        let mut by_partition: HashMap<_, _> = answer.response.partitions.into_iter().collect();
         Ok(wanted.iter().map(|wanted| by_partition.remove(&wanted.partition)).collect())
     }
 }
@@ -96,20 +83,6 @@ fn asked(wanted: &Wanted) -> FetchPartition {
         .with_last_fetched_epoch(-1)
         .with_log_start_offset(-1)
         .with_partition_max_bytes(to_i32(wanted.max_bytes))
-}
-
-fn fetched(data: PartitionData) -> Fetched {
-    Fetched {
-        code: ErrorCode(data.error_code),
-        high_watermark: Offset(data.high_watermark),
-        last_stable: Offset(data.last_stable_offset),
-        aborted: data.aborted_transactions.unwrap_or_default().iter().map(aborted).collect(),
-        batches: data.records.unwrap_or_default(),
-    }
-}
-
-fn aborted(transaction: &AbortedTransaction) -> Aborted {
-    Aborted { producer_id: transaction.producer_id.0, first_offset: Offset(transaction.first_offset) }
 }
 
 fn to_i32(bytes: usize) -> i32 {

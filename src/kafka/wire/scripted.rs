@@ -12,6 +12,7 @@ use kafka_protocol::{
     messages::{
         ApiVersionsRequest, ApiVersionsResponse, BrokerId, FindCoordinatorRequest, MetadataRequest, MetadataResponse,
         OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ResponseHeader,
+        SaslAuthenticateRequest, SaslHandshakeRequest, SaslHandshakeResponse,
         api_versions_response::ApiVersion,
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
         offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
@@ -20,9 +21,10 @@ use kafka_protocol::{
     protocol::{Encodable, HeaderVersion, Request, StrBytes, decode_request_header_from_buffer},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{Cluster, HostPort};
 use crate::kafka::Deadlines;
@@ -92,7 +94,8 @@ impl Asked {
     /// A cluster of one, broker 1, with topic `t` of one partition.
     pub(in crate::kafka) fn metadata(&self) -> MetadataResponse {
         let port = i32::from(self.peer.port);
-        let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(text("127.0.0.1"));
+        let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1));
+        let broker = broker.with_host(StrBytes::from_string(self.peer.host.clone()));
         let partition = MetadataResponsePartition::default().with_leader_id(BrokerId(1)).with_leader_epoch(3);
         let topic = MetadataResponseTopic::default().with_name(Some(text("t").into())).with_partitions(vec![partition]);
         MetadataResponse::default().with_brokers(vec![broker.with_port(port)]).with_topics(vec![topic])
@@ -107,9 +110,14 @@ impl Asked {
                 (FindCoordinatorRequest::KEY, 0, 3),
                 (OffsetFetchRequest::KEY, 1, 7),
                 (OffsetCommitRequest::KEY, 2, 8),
+                (SaslHandshakeRequest::KEY, 0, 1),
+                (SaslAuthenticateRequest::KEY, 0, 2),
             ])
         } else if self.is::<MetadataRequest>() {
             self.reply::<MetadataRequest>(&self.metadata())
+        } else if self.is::<SaslHandshakeRequest>() {
+            let code = ResponseError::IllegalSaslState.code();
+            self.reply::<SaslHandshakeRequest>(&SaslHandshakeResponse::default().with_error_code(code))
         } else {
             self.coordinator_is(1)
         }
@@ -145,24 +153,50 @@ fn text(text: &'static str) -> StrBytes {
 
 /// A cluster whose only broker answers by `script`. It ends with the test's runtime.
 pub(in crate::kafka) async fn cluster(script: impl FnMut(&Asked) -> Reply + Send + 'static) -> Cluster {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    listening("127.0.0.1", None, script).await
+}
+
+/// The same on this address, and with TLS if it is given something to speak it with.
+pub(in crate::kafka) async fn listening(
+    host: &str,
+    tls: Option<TlsAcceptor>,
+    script: impl FnMut(&Asked) -> Reply + Send + 'static,
+) -> Cluster {
+    let listener = TcpListener::bind((host, 0)).await.expect("a free port");
     let port = listener.local_addr().expect("bound").port();
-    let peer = HostPort { host: "127.0.0.1".to_owned(), port };
+    let peer = HostPort { host: host.to_owned(), port };
     let script = Arc::new(Mutex::new(script));
     tokio::spawn({
         let peer = peer.clone();
         async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, peer.clone(), Arc::clone(&script)));
+                let (peer, script, tls) = (peer.clone(), Arc::clone(&script), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, peer, script).await,
+                        // What is wrong is the client's to find out.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, peer, script).await;
+                            }
+                        }
+                    }
+                });
             }
         }
     });
     Cluster::new(vec![peer], "test", DEADLINES)
 }
 
-async fn serve(mut stream: TcpStream, peer: HostPort, script: Arc<Mutex<impl FnMut(&Asked) -> Reply>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: HostPort,
+    script: Arc<Mutex<impl FnMut(&Asked) -> Reply>>,
+) {
     while let Ok(length) = stream.read_i32().await {
-        let mut frame = vec![0; usize::try_from(length).expect("a length")];
+        // A real broker, too, closes the connection on what can be no request.
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= 1 << 20) else { return };
+        let mut frame = vec![0; length];
         if stream.read_exact(&mut frame).await.is_err() {
             return;
         }
@@ -172,7 +206,7 @@ async fn serve(mut stream: TcpStream, peer: HostPort, script: Arc<Mutex<impl FnM
         let asked = Asked { key, version, correlation_id: header.correlation_id, body, peer: peer.clone() };
         let reply = (script.lock().expect("the script did not panic"))(&asked);
         match reply {
-            Reply::Raw(bytes) if stream.write_all(&bytes).await.is_ok() => {}
+            Reply::Raw(bytes) if stream.write_all(&bytes).await.is_ok() && stream.flush().await.is_ok() => {}
             Reply::Silence => {}
             Reply::Raw(_) | Reply::Close => return,
         }

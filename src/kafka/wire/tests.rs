@@ -1,5 +1,8 @@
 //! What a broker may do to us on one connection, and what must come of it.
 
+mod sasl;
+mod tls;
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
@@ -188,4 +191,32 @@ async fn a_refusal_is_not_tried_again() {
     };
     let error = cluster.offset_commit("g", "t", &[(0, commit)].into()).await.unwrap_err();
     assert!(error.is_refusal() && error.to_string().contains("GROUP_AUTHORIZATION_FAILED (30)"), "{error}");
+}
+
+/// It says so in an answer, and does not listen for so long (KIP-219): longer here than a call may take.
+#[tokio::test]
+async fn a_broker_that_throttles_is_left_alone_and_is_not_taken_for_one_that_hangs() {
+    let throttle = DEADLINES.request + DEADLINES.request / 2;
+    let (mut muted_until, requests) = (None, Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&requests);
+    let cluster = cluster(move |asked| {
+        if !asked.is::<OffsetFetchRequest>() {
+            return asked.quiet();
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        match muted_until {
+            Some(muted_until) if Instant::now() < muted_until => return Reply::Silence,
+            Some(_) => return asked.kept(7),
+            None => muted_until = Some(Instant::now() + throttle),
+        }
+        let response = kafka_protocol::messages::OffsetFetchResponse::default();
+        let ms = i32::try_from(throttle.as_millis()).expect("short");
+        asked.reply::<OffsetFetchRequest>(&response.with_throttle_time_ms(ms))
+    })
+    .await;
+    assert!(cluster.offset_fetch("g", "t", &[0]).await.unwrap().is_empty());
+    let started = Instant::now();
+    assert_eq!(cluster.offset_fetch("g", "t", &[0]).await.unwrap()[&0].offset.0, 7);
+    assert!(started.elapsed() >= throttle / 2, "{:?}", started.elapsed());
+    assert_eq!(requests.load(Ordering::Relaxed), 2, "each was answered");
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        BrokerId, CreateTopicsRequest, ListOffsetsRequest,
+        BrokerId, CreateTopicsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
         create_topics_request::CreatableTopic,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_response::MetadataResponseTopic,
+        offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
     },
     protocol::StrBytes,
 };
@@ -19,7 +20,10 @@ use super::{
     Cluster, ErrorCode, WireError,
     cluster::{Answer, Peer},
 };
-use crate::record::{LeaderEpoch, Offset, TopicId};
+use crate::{
+    lineage::EpochEnd,
+    record::{LeaderEpoch, Offset, TopicId},
+};
 
 /// A topic, as one broker sees it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub enum At {
     /// The high watermark: the offset that follows the last record that every in-sync replica has, whether or not its
     /// transaction is decided.
     Latest,
+    /// The last stable offset: where the first transaction begins that is open, or else the same as `Latest`.
+    Stable,
 }
 
 impl Cluster {
@@ -155,7 +161,7 @@ impl Cluster {
         format!("kafka-topics.sh --bootstrap-server {} --create --topic {topic}", brokers.join(","))
     }
 
-    /// One end of each of these partitions, from their leaders, for all to see (`read_uncommitted`).
+    /// One end of each of these partitions, from their leaders.
     ///
     /// # Errors
     /// A topic or partition that is not there, one without a leader, one that we may not see, or no answer in time.
@@ -184,17 +190,103 @@ impl Cluster {
         }
         let asked = by_leader.iter().map(|(leader, partitions)| async move {
             let build = |_| list_offsets(topic, partitions, at);
-            // Version 2 is the first with an isolation level, though it would be ours without one too.
-            let answer = self.ask::<ListOffsetsRequest>(Peer::Node(*leader), until, 1, build).await?;
+            // Version 2 is the first with an isolation level.
+            let least = if at == At::Stable { 2 } else { 1 };
+            let answer = self.ask::<ListOffsetsRequest>(Peer::Node(*leader), until, least, build).await?;
             listed(&answer, topic, partitions)
         });
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 }
 
+impl Cluster {
+    /// Where leader epochs ended (OffsetForLeaderEpoch, KIP-320), as the leaders of now say. A partition whose leader does
+    /// not answer, or knows no such question (Kafka before 2.3), is left out.
+    ///
+    /// # Errors
+    /// The topic is not there, or nobody can be asked in time who leads its partitions.
+    pub async fn epoch_ends(
+        &self,
+        topic: &str,
+        epochs: &BTreeMap<i32, LeaderEpoch>,
+    ) -> Result<BTreeMap<i32, EpochEnd>, WireError> {
+        self.retrying(|until| self.epoch_ends_once(topic, epochs, until)).await
+    }
+
+    async fn epoch_ends_once(
+        &self,
+        topic: &str,
+        epochs: &BTreeMap<i32, LeaderEpoch>,
+        until: Instant,
+    ) -> Result<BTreeMap<i32, EpochEnd>, WireError> {
+        let Some(view) = self.topic_once(topic, until).await? else {
+            return Err(WireError::NoTopic { topic: topic.to_owned(), by_hand: self.by_hand(topic) });
+        };
+        let mut by_leader: BTreeMap<i32, Vec<EpochQuestion>> = BTreeMap::new();
+        for (partition, asked) in epochs {
+            let found = view.partition(*partition);
+            if let Some((leader, current)) = found.and_then(|found| Some((found.leader?, found.epoch))) {
+                by_leader.entry(leader).or_default().push(EpochQuestion {
+                    partition: *partition,
+                    current,
+                    asked: *asked,
+                });
+            }
+        }
+        let asked = by_leader.iter().map(|(leader, questions)| async move {
+            let build = |_| offset_for_leader_epoch(topic, questions);
+            // Version 3 is the first that says that a consumer asks, for whom reading the topic is right enough.
+            let answer = self.ask::<OffsetForLeaderEpochRequest>(Peer::Node(*leader), until, 3, build).await;
+            answer.map_or_else(
+                |error| {
+                    tracing::debug!(topic, leader, %error, "cannot ask where leader epochs ended");
+                    BTreeMap::new()
+                },
+                |answer| epoch_ends(&answer, topic, questions),
+            )
+        });
+        Ok(join_all(asked).await.into_iter().flatten().collect())
+    }
+}
+
+/// Where did `asked` end, of a partition that is led in epoch `current`?
+struct EpochQuestion {
+    partition: i32,
+    current: LeaderEpoch,
+    asked: LeaderEpoch,
+}
+
+fn offset_for_leader_epoch(topic: &str, questions: &[EpochQuestion]) -> OffsetForLeaderEpochRequest {
+    let partitions = questions.iter().map(|EpochQuestion { partition, current, asked }| {
+        OffsetForLeaderPartition::default()
+            .with_partition(*partition)
+            .with_current_leader_epoch(current.0)
+            .with_leader_epoch(asked.0)
+    });
+    let topic = OffsetForLeaderTopic::default()
+        .with_topic(StrBytes::from_string(topic.to_owned()).into())
+        .with_partitions(partitions.collect());
+    OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic])
+}
+
+/// A leader that has changed since, or that is not to be asked, leaves its question open.
+fn epoch_ends(
+    answer: &Answer<kafka_protocol::messages::OffsetForLeaderEpochResponse>,
+    topic: &str,
+    questions: &[EpochQuestion],
+) -> BTreeMap<i32, EpochEnd> {
+    let partitions = answer.response.topics.iter().filter(|t| t.topic.as_str() == topic).flat_map(|t| &t.partitions);
+    let ends = partitions.filter(|p| p.error_code == 0).filter_map(|p| {
+        let question = questions.iter().find(|question| question.partition == p.partition)?;
+        let end = (p.leader_epoch >= 0 && p.end_offset >= 0).then_some(Offset(p.end_offset));
+        Some((p.partition, EpochEnd { current: question.current, end }))
+    });
+    ends.collect()
+}
+
 fn list_offsets(topic: &str, partitions: &[i32], at: At) -> ListOffsetsRequest {
     let timestamp = match at {
-        At::Latest => -1,
+        At::Latest | At::Stable => -1,
         At::Earliest => -2,
     };
     let partitions = partitions.iter().map(|&partition| {
@@ -206,7 +298,10 @@ fn list_offsets(topic: &str, partitions: &[i32], at: At) -> ListOffsetsRequest {
     let topic = ListOffsetsTopic::default()
         .with_name(StrBytes::from_string(topic.to_owned()).into())
         .with_partitions(partitions.collect());
-    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_isolation_level(0).with_topics(vec![topic])
+    ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(i8::from(at == At::Stable))
+        .with_topics(vec![topic])
 }
 
 fn listed(

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use super::{super::*, At};
+use super::{super::*, At, log::Befalls};
 use crate::{
     fate::{Kind, Verdict},
     task::Answer,
@@ -22,10 +22,32 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 pub(super) enum Happening {
-    Fetched { partition: i32, upto: usize },
-    News { done: Vec<Record>, todo: Vec<Record>, ended: bool },
+    Fetched {
+        id: AssignmentId,
+        records: Vec<Record>,
+        next: i64,
+        epoch: LeaderEpoch,
+        latest: i64,
+    },
+    OutOfRange {
+        id: AssignmentId,
+    },
+    News {
+        id: AssignmentId,
+        done: Vec<Record>,
+        todo: Vec<Record>,
+        ended: bool,
+    },
     Written(Written, At, Kind),
-    Committed { offsets: BTreeMap<i32, i64>, acknowledged: bool, kept: bool },
+    /// Something was found out, so that nothing was committed.
+    Looked(Vec<Finding>),
+    Committed {
+        offsets: BTreeMap<i32, i64>,
+        findings: Vec<Finding>,
+        acknowledged: bool,
+        kept: bool,
+    },
+    Befalls(Befalls),
     Drain,
     Crash,
 }
@@ -36,6 +58,18 @@ pub(super) enum Death {
     Crash,
     Clean,
     Forced,
+    /// Data was gone, and the run was to stop.
+    Stopped,
+}
+
+/// A fetch loop.
+#[derive(Debug)]
+pub(super) struct Loop {
+    pub(super) partition: i32,
+    pub(super) next: i64,
+    pub(super) end: Option<i64>,
+    /// A fetch is under way, or it has ended.
+    pub(super) busy: bool,
 }
 
 /// One life of the process.
@@ -45,20 +79,39 @@ pub(super) struct Life {
     pub(super) queue: BinaryHeap<Reverse<(Instant, u64)>>,
     pub(super) happenings: BTreeMap<u64, Happening>,
     pub(super) number: u64,
-    /// By partition: how much of its log was handed over, where reading goes on, and whether a fetch is under way.
-    pub(super) read: BTreeMap<i32, (usize, i64, bool)>,
+    pub(super) loops: BTreeMap<AssignmentId, Loop>,
+    /// What was handed over.
+    pub(super) fetched: BTreeSet<(AssignmentId, At)>,
+    /// How far each partition was read at the last look.
+    pub(super) seen: BTreeMap<i32, i64>,
     pub(super) held: usize,
-    pub(super) running: BTreeSet<At>,
-    pub(super) begun: BTreeSet<At>,
+    pub(super) running: BTreeSet<(AssignmentId, At)>,
+    pub(super) begun: BTreeSet<(AssignmentId, At)>,
     pub(super) finished: BTreeSet<At>,
+    /// What began, of a topic that is known to be gone.
+    pub(super) dead: BTreeSet<At>,
+    /// Which record lies behind an offset, in a life of a partition.
+    pub(super) started: BTreeMap<(AssignmentId, i64), At>,
     pub(super) busy: usize,
     pub(super) given_back: bool,
     /// The partitions that were committed in this life.
     pub(super) committed: BTreeSet<i32>,
+    /// The partitions whose next commit may go back.
+    pub(super) may_go_back: BTreeSet<i32>,
+    /// Those that began below their commit.
+    pub(super) began_below: BTreeSet<i32>,
     pub(super) draining: Option<Instant>,
     /// Since when something waits to be committed.
     pub(super) dirty_since: Option<Instant>,
     pub(super) fault_free: bool,
+    /// A commit is on its way.
+    pub(super) committing: bool,
+    /// How often a leader changed.
+    pub(super) moved: u32,
+    /// The topic was not left as it was.
+    pub(super) disturbed: bool,
+    /// Nobody has looked at it since.
+    pub(super) unseen: bool,
 }
 
 impl Plan {
@@ -79,6 +132,37 @@ impl Plan {
 }
 
 impl Life {
+    pub(super) fn new(scheduler: Scheduler, now: Instant, fault_free: bool) -> Self {
+        Self {
+            scheduler,
+            now,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            number: 0,
+            loops: BTreeMap::new(),
+            fetched: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            held: 0,
+            running: BTreeSet::new(),
+            begun: BTreeSet::new(),
+            finished: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            started: BTreeMap::new(),
+            busy: 0,
+            given_back: false,
+            committed: BTreeSet::new(),
+            may_go_back: BTreeSet::new(),
+            began_below: BTreeSet::new(),
+            draining: None,
+            dirty_since: None,
+            fault_free,
+            committing: false,
+            moved: 0,
+            disturbed: false,
+            unseen: false,
+        }
+    }
+
     pub(super) fn plan(&mut self, wait: Duration, happening: Happening) {
         self.number += 1;
         self.queue.push(Reverse((self.now + wait, self.number)));

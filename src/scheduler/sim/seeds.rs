@@ -78,3 +78,28 @@ fn running_twice_is_caught() {
 fn more_loads_than_workers_are_caught() {
     check_caught(Defect::TooManyWorkers, "9:");
 }
+
+#[test]
+fn going_on_in_another_topic_as_if_it_were_the_same_is_caught() {
+    check_caught(Defect::SameLife, "1: 4: from a past life");
+}
+
+#[test]
+fn committing_for_a_past_life_is_caught() {
+    check_caught(Defect::CommitPastLife, "1: 4: from a past life");
+}
+
+#[test]
+fn trusting_a_log_whose_leader_changed_is_caught() {
+    check_caught(Defect::TrustEveryEpoch, "1: 4: from a past life");
+}
+
+#[test]
+fn a_jump_that_is_not_told_of_is_caught() {
+    check_caught(Defect::SilentJump, "6:");
+}
+
+#[test]
+fn answering_for_a_past_life_is_caught() {
+    check_caught(Defect::AnswerGhosts, "4:");
+}

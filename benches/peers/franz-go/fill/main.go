@@ -1,7 +1,7 @@
 // The topics of a benchmark: makes, fills, looks at and removes them, quickly.
 //
 //	fill create --brokers B --topic T --partitions 4
-//	fill fill   --brokers B --topic T --messages 1000000 --bytes 256
+//	fill fill   --brokers B --topic T --messages 1000000 --bytes 256 --codec none
 //	fill ends   --brokers B --topic T            prints the sum of the end offsets
 //	fill committed --brokers B --topic T --group G   prints the sum of the committed offsets
 //	fill delete --brokers B --topic T
@@ -32,14 +32,20 @@ func main() {
 	partitions := flags.Int("partitions", 4, "how many partitions")
 	messages := flags.Int("messages", 0, "how many messages")
 	size := flags.Int("bytes", 256, "how long a value is")
+	codec := flags.String("codec", "none", "how messages are compressed: none or lz4")
 	flags.Parse(os.Args[2:])
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
+	codecs := map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "lz4": kgo.Lz4Compression()}
+	compression, known := codecs[*codec]
+	if !known {
+		log.Fatalf("no such codec: %s", *codec)
+	}
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(strings.Split(*brokers, ",")...),
 		kgo.DefaultProduceTopic(*topic),
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchCompression(compression),
 		kgo.MaxBufferedRecords(100_000),
 	)
 	must(err)

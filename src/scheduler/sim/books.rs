@@ -1,0 +1,244 @@
+//! The books that the world keeps, and what it holds the scheduler to.
+
+use super::*;
+
+impl World {
+    /// What must be acknowledged of a message before it may count as finished.
+    fn wanted(&self, at: At) -> BTreeSet<Kind> {
+        let Policy { reply, dead_letter, .. } = self.policy;
+        match &self.plans[&at].verdict {
+            Verdict::Succeeded(Answer::Reply { .. }) if reply => [Kind::Reply].into(),
+            Verdict::Succeeded(_) => [].into(),
+            _ => {
+                let kinds = [(dead_letter, Kind::DeadLetter), (reply, Kind::FailureReply)];
+                kinds.into_iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| kind).collect()
+            }
+        }
+    }
+
+    pub(super) fn is_settled(&self, at: At) -> bool {
+        let written = self.written.get(&at);
+        self.ran.contains_key(&at) && self.wanted(at).iter().all(|kind| written.is_some_and(|w| w.contains(kind)))
+    }
+
+    /// It has its fate, or was left out by wish.
+    pub(super) fn is_accounted(&self, at: At) -> bool {
+        self.is_settled(at) || self.excused.contains(&at)
+    }
+
+    /// Something was told: what it says is gone counts as told of, and what it says is left out is.
+    pub(super) fn told(&mut self, life: &mut Life, event: &Event) {
+        let Event::DataLoss(loss) = event else { return };
+        let partition = loss.source.partition;
+        let (from, to) = (loss.from.0, loss.to.map_or(loss.from.0 - 1, |to| to.0));
+        self.gone.retain(|at, (offset, _)| at.0 != partition || !(from..=to).contains(offset));
+        if loss.why != Why::Deleted {
+            life.may_go_back.insert(partition);
+            // What was finished of it needs no telling.
+            self.gone.retain(|at, (offset, _)| at.0 != partition || *offset >= from);
+            // Nor does what nobody has seen of a log that is gone altogether.
+            if loss.why == Why::Recreated {
+                self.gone.retain(|at, _| at.0 != partition);
+                let now: BTreeSet<At> = self.topic.all().collect();
+                life.dead
+                    .extend(life.begun.iter().map(|(_, at)| *at).filter(|at| at.0 == partition && !now.contains(at)));
+            }
+        }
+        if let (OnDataLoss::Latest, Some(resumed)) = (self.rules.on_data_loss, loss.resumed_at) {
+            self.gone.retain(|at, (offset, _)| at.0 != partition || *offset >= resumed.0);
+            let from = if loss.why == Why::Recreated { 0 } else { from };
+            let left_out = |entry: &&log::Entry| (from..resumed.0).contains(&entry.offset);
+            let entries = self.topic.logs.get(&partition).into_iter().flat_map(|log| &log.entries).filter(left_out);
+            self.excused.extend(entries.map(|entry| (partition, entry.ident)));
+        }
+    }
+
+    pub(super) fn start(&mut self, life: &mut Life, load: Load) -> Result<(), Violation> {
+        promise!(life.draining.is_none(), "10: a task started while draining");
+        life.busy += 1;
+        promise!(life.busy <= self.rules.workers, "9: {} loads on {} workers", life.busy, self.rules.workers);
+        promise!((1..=MAX_LOAD).contains(&load.records.len()), "9: a load of {}", load.records.len());
+        let mut elapsed = Duration::ZERO;
+        let (mut done, mut todo, mut late) = (Vec::new(), Vec::new(), None);
+        let id = load.assignment;
+        for record in load.records {
+            let at = at(&record);
+            promise!(life.begun.insert((id, at)), "3: {at:?} started twice in one life");
+            life.started.insert((id, record.offset.0), at);
+            let committed = self.committed.get(&at.0).copied().unwrap_or(0);
+            promise!(
+                record.offset.0 >= committed
+                    || life.disturbed
+                    || life.moved > 0
+                    || life.finished.contains(&at)
+                    || !life.may_go_back.is_empty(),
+                "3: {at:?} started below the commit {committed}"
+            );
+            let plan = &self.plans[&at];
+            if late.is_some() {
+                life.begun.remove(&(id, at));
+                todo.push(record);
+                continue;
+            }
+            life.running.insert((id, at));
+            elapsed += plan.time;
+            if plan.hangs_once && !life.fault_free && self.hung.insert(at) {
+                late = Some((record, None));
+            } else if elapsed > Duration::from_millis(1) {
+                late = Some((record, Some(elapsed)));
+            } else {
+                done.push(record);
+            }
+        }
+        let overdue = Duration::from_millis(1);
+        match late {
+            None => life.plan(elapsed, Happening::News { id, done, todo, ended: true }),
+            Some((record, ends)) => {
+                if !done.is_empty() || !todo.is_empty() {
+                    life.given_back |= !todo.is_empty();
+                    life.plan(overdue, Happening::News { id, done, todo, ended: false });
+                }
+                if let Some(elapsed) = ends {
+                    life.plan(elapsed, Happening::News { id, done: vec![record], todo: Vec::new(), ended: true });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a commit may reach to.
+    pub(super) fn check_commit(&self, life: &mut Life, offsets: &BTreeMap<i32, i64>) -> Result<(), Violation> {
+        for (partition, offset) in offsets {
+            let log = &self.topic.logs[partition];
+            let before = self.committed.get(partition).copied().unwrap_or(0);
+            let below = log.entries.iter().filter(|entry| entry.offset < *offset);
+            let unfinished = below.filter(|entry| {
+                let at = (*partition, entry.ident);
+                // Settled in an earlier life of the process, and not in this one.
+                let again = entry.offset >= before && !life.finished.contains(&at);
+                !self.excused.contains(&at) && (!self.is_settled(at) || again)
+            });
+            if let Some(lowest) = unfinished.min_by_key(|entry| entry.offset) {
+                let past = if life.disturbed || life.moved > 0 { "4: from a past life, " } else { "" };
+                return Err(format!("1: {past}commit of {partition}:{offset}, lowest unfinished is {}", lowest.offset));
+            }
+            let untold = self.gone.iter().find(|(at, (gone, before_any))| {
+                // At the end, what waits is given up, and left to the next start to tell of.
+                let before_any = *before_any && life.draining.is_none();
+                at.0 == *partition && (before_any || gone < offset) && !self.is_accounted(**at)
+            });
+            promise!(untold.is_none(), "6: commit of {partition}:{offset} before it is told that {untold:?} is gone");
+            let back = life.may_go_back.contains(partition);
+            promise!(back || *offset >= before, "5: commit of {partition} goes back from {before} to {offset}");
+        }
+        if let (Some(since), Some(draining)) = (life.dirty_since.take(), life.draining.filter(|_| life.fault_free)) {
+            let waited = life.now.duration_since(since.max(draining));
+            let quick = waited <= Duration::from_millis(100) || life.disturbed || life.moved > 0;
+            promise!(quick, "10: an outcome waited {waited:?} for its commit");
+        }
+        Ok(())
+    }
+
+    pub(super) fn news(
+        &mut self,
+        life: &mut Life,
+        id: AssignmentId,
+        done: Vec<Record>,
+        todo: Vec<Record>,
+        ended: bool,
+    ) -> Result<(), Violation> {
+        let mut outcomes = Vec::new();
+        let mut page = Page::default();
+        let mut judge = Judge { policy: self.policy, group: "g", page: &mut page };
+        for record in done {
+            let at = at(&record);
+            promise!(life.running.remove(&(id, at)), "3: {at:?} ended but did not run");
+            *self.ran.entry(at).or_default() += 1;
+            self.settle(life, at);
+            let Plan { verdict, time, .. } = self.plans[&at].clone();
+            outcomes.push(fate::decide(record, verdict, time, &mut judge));
+        }
+        if ended {
+            life.busy -= 1;
+        }
+        life.scheduler.handle_done(id, outcomes, life.now);
+        life.scheduler.handle_returned(id, todo.into_iter());
+        if ended {
+            life.scheduler.handle_load_ended();
+        }
+        Ok(())
+    }
+
+    pub(super) fn settle(&mut self, life: &mut Life, at: At) {
+        let runs = life.running.iter().any(|(_, running)| *running == at);
+        if self.is_settled(at) && life.begun.iter().any(|(_, begun)| *begun == at) && !runs {
+            life.finished.insert(at);
+            let below = life.begun.iter().filter(|(_, begun)| (begun.0, 0) <= *begun && *begun < at && begun.0 == at.0);
+            if below.clone().all(|(_, below)| life.finished.contains(below)) {
+                life.dirty_since.get_or_insert(life.now);
+            }
+        }
+    }
+
+    pub(super) fn ended(&self, life: &Life, summary: &Summary) -> Result<Death, Violation> {
+        if summary.error.is_some() {
+            return Ok(Death::Stopped);
+        }
+        let drained = life.draining.map_or(Duration::ZERO, |since| life.now.duration_since(since));
+        let bound = self.rules.grace + LAST_COMMIT + Duration::from_millis(COMMIT_LATENCY_MS);
+        promise!(drained <= bound, "10: the drain took {drained:?}, with a grace of {:?}", self.rules.grace);
+        if !summary.forced {
+            promise!(
+                life.running.is_empty() || life.disturbed || life.moved > 0,
+                "10: a clean end with {:?} running",
+                life.running
+            );
+            for (partition, offset) in &summary.committed {
+                let kept = self.committed.get(partition) == Some(offset) || life.disturbed;
+                promise!(kept, "10: a clean end without its last commit");
+            }
+        }
+        Ok(if summary.forced { Death::Forced } else { Death::Clean })
+    }
+
+    /// What ran again, and whether it might.
+    pub(super) fn look_back(
+        &self,
+        life: &Life,
+        death: &Death,
+        ran_before: &BTreeMap<At, u32>,
+        committed_before: &BTreeMap<i32, i64>,
+    ) -> Result<(), Violation> {
+        if life.disturbed {
+            return Ok(());
+        }
+        for (at, times) in &self.ran {
+            let before = ran_before.get(at).copied().unwrap_or(0);
+            promise!(times - before <= 1 || life.moved > 0, "3: {at:?} ran {} times in one life", times - before);
+            let committed = committed_before.get(&at.0).copied().unwrap_or(0);
+            let offset =
+                self.topic.logs[&at.0].entries.iter().find(|entry| entry.ident == at.1).map(|entry| entry.offset);
+            let above = offset.is_some_and(|offset| offset >= committed);
+            promise!(
+                *times == before || above || life.began_below.contains(&at.0),
+                "3: {at:?} ran again below {committed}"
+            );
+        }
+        if *death == Death::Clean {
+            let all = self.topic.logs.keys().all(|partition| life.committed.contains(partition));
+            promise!(all, "5: only {:?} were committed, others may expire", life.committed);
+        }
+        // What was read while the leader changed may be read again.
+        if *death == Death::Clean && !life.given_back && life.moved == 0 {
+            for (partition, log) in &self.topic.logs {
+                let committed = self.committed[partition];
+                let repeated = log
+                    .entries
+                    .iter()
+                    .find(|e| e.offset >= committed && life.finished.contains(&(*partition, e.ident)));
+                promise!(repeated.is_none(), "3: a clean stop will repeat {repeated:?}");
+            }
+        }
+        Ok(())
+    }
+}

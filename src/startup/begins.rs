@@ -1,0 +1,318 @@
+//! PURE. Where each partition begins: what was committed, what the log holds, and what the user wants where they differ.
+//!
+//! ```text
+//!   committed ──▶ is it of this log? (leader epoch) ──▶ is it within the log? ──▶ there
+//!                        │ no: truncated, recreated            │ no: deleted, truncated
+//!   nothing ──▶ has the group offsets at all? ──no──▶ --from   ▼
+//!                        │ yes: is the partition new? ──no──▶ a loss: --on-data-loss
+//!                        └──────────────────────────yes─▶ the earliest
+//! ```
+//!
+//! Kafka does not say which partitions a topic had when a group last committed. What it shows: partitions are added at the
+//! end only. So a partition without an offset whose number is below that of one with an offset is no new one: its offset
+//! expired, or was deleted. One above them all may be either; where its log begins at 0, nothing is gone, and it counts
+//! as new; where it does not, records are gone that nobody may have read. With a list of partitions (`--assign`) one below
+//! may never have been worked off, and is judged as one above. See `docs/adr/0009`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    config::From,
+    error::RunError,
+    lineage::{EpochEnd, Verdict, committed_verdict},
+    loss::{DataLoss, OnDataLoss, Why},
+    offsets::{Committed, Former},
+    record::{AssignmentId, LeaderEpoch, Offset, TopicId, TopicPartition},
+    scheduler::Assignment,
+};
+
+/// What has to be known to say where each partition begins.
+pub(super) struct Begins {
+    /// The topic.
+    pub(super) id: TopicId,
+    /// The topic of the same name before, and what was committed for it, if the store knows that.
+    pub(super) former: Option<Former>,
+    /// For all partitions of the topic.
+    pub(super) committed: BTreeMap<i32, Committed>,
+    /// Where the leader epochs of the commits ended.
+    pub(super) epoch_ends: BTreeMap<i32, EpochEnd>,
+    pub(super) epochs: BTreeMap<i32, LeaderEpoch>,
+    pub(super) earliest: BTreeMap<i32, Offset>,
+    pub(super) latest: BTreeMap<i32, Offset>,
+    pub(super) from: From,
+    /// The partitions are those of a list.
+    pub(super) listed: bool,
+    pub(super) on_data_loss: OnDataLoss,
+    /// With `--until-end`: where reading ends.
+    pub(super) ends: Option<BTreeMap<i32, Offset>>,
+}
+
+/// Where a run begins.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) losses: Vec<DataLoss>,
+}
+
+/// Why a run does not begin.
+#[derive(Debug)]
+pub(super) enum Unbegun {
+    /// It may, in a moment.
+    NotYet(String),
+    /// It does not.
+    Run(RunError),
+}
+
+/// Where a partition begins.
+enum Start {
+    At(Offset),
+    /// There is no offset for it, and `--from stop` was said.
+    Nowhere,
+    Lost(DataLoss),
+}
+
+impl Begins {
+    pub(super) fn assign(
+        &self,
+        sources: impl Iterator<Item = Arc<TopicPartition>>,
+        group: &str,
+    ) -> Result<Begun, Unbegun> {
+        let (mut assignments, mut missing, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, source) in sources.enumerate() {
+            let partition = source.partition;
+            let latest = self.latest[&partition];
+            let start = match self.start(&source)? {
+                Start::At(offset) => offset,
+                Start::Nowhere => {
+                    missing.push((*source).clone());
+                    continue;
+                }
+                Start::Lost(loss) => {
+                    let start = loss.resumed_at.unwrap_or(latest);
+                    losses.push(loss);
+                    start
+                }
+            };
+            assignments.push(Assignment {
+                id: AssignmentId(number as u64),
+                start,
+                committed: self.committed.get(&partition).map(|committed| committed.offset),
+                end: self.ends.as_ref().map(|ends| ends[&partition].max(start)),
+                latest,
+                epoch: self.epochs.get(&partition).copied().unwrap_or(LeaderEpoch::UNKNOWN),
+                source,
+            });
+        }
+        if !missing.is_empty() {
+            return Err(Unbegun::Run(RunError::NoOffset { group: group.to_owned(), partitions: missing }));
+        }
+        if self.on_data_loss == OnDataLoss::Stop && !losses.is_empty() {
+            return Err(Unbegun::Run(RunError::DataLoss { losses }));
+        }
+        Ok(Begun { assignments, losses })
+    }
+
+    fn start(&self, source: &Arc<TopicPartition>) -> Result<Start, Unbegun> {
+        match self.committed.get(&source.partition) {
+            Some(committed) => self.go_on(source, committed),
+            None => Ok(self.without_offset(source)),
+        }
+    }
+
+    /// Goes on where the group stands, if that is a place in this log.
+    fn go_on(&self, source: &Arc<TopicPartition>, committed: &Committed) -> Result<Start, Unbegun> {
+        let offset = committed.offset;
+        let (earliest, latest) = (self.earliest[&source.partition], self.latest[&source.partition]);
+        let answer = self.epoch_ends.get(&source.partition).copied();
+        let last = Some(offset + -1);
+        match answer.map(|answer| committed_verdict(offset, answer)) {
+            Some(Verdict::Truncated(at)) => {
+                let from = at.unwrap_or(latest).min(offset);
+                // What was written anew may be deleted by now.
+                let to = at.map_or(offset, |_| offset.max(earliest)) + -1;
+                let to = Some(to).filter(|to| *to >= from);
+                Ok(Start::Lost(self.loss(source, (from, to), Why::Truncated, at.unwrap_or(earliest).max(earliest))))
+            }
+            _ if offset < earliest => {
+                Ok(Start::Lost(self.loss(source, (offset, Some(earliest + -1)), Why::Deleted, earliest)))
+            }
+            Some(_) if offset > latest => {
+                let reason = format!("{source}: the log ends at {latest} as yet, and the group stands at {offset}");
+                Err(Unbegun::NotYet(reason))
+            }
+            // Where the logs parted is not known: to read all is what loses nothing.
+            _ if offset > latest => Ok(Start::Lost(self.loss(source, (latest, last), Why::Truncated, earliest))),
+            _ => Ok(Start::At(offset)),
+        }
+    }
+
+    fn without_offset(&self, source: &Arc<TopicPartition>) -> Start {
+        let partition = source.partition;
+        let (earliest, latest) = (self.earliest[&partition], self.latest[&partition]);
+        if let Some((was, kept)) = &self.former {
+            let Some(offset) = kept.get(&partition) else { return Start::At(earliest) };
+            let loss = self.loss(source, (*offset, None), Why::Recreated, earliest);
+            return Start::Lost(DataLoss { topic_id: *was, new_topic_id: Some(self.id), ..loss });
+        }
+        if self.from == From::Stop {
+            return Start::Nowhere;
+        }
+        let Some(highest) = self.committed.keys().next_back() else {
+            return Start::At(if self.from == From::Latest { latest } else { earliest });
+        };
+        let may_be_new = partition > *highest || self.listed;
+        if may_be_new && earliest == Offset(0) {
+            tracing::warn!(partition = %source, "no committed offset, but others have one: beginning at the earliest");
+            return Start::At(earliest);
+        }
+        let to = Some(earliest + -1).filter(|to| *to >= Offset(0));
+        Start::Lost(self.loss(source, (Offset(0), to), Why::OffsetExpired, earliest))
+    }
+
+    fn loss(
+        &self,
+        source: &Arc<TopicPartition>,
+        (from, to): (Offset, Option<Offset>),
+        why: Why,
+        earliest_unread: Offset,
+    ) -> DataLoss {
+        let (earliest, latest) = (self.earliest[&source.partition], self.latest[&source.partition]);
+        DataLoss {
+            source: Arc::clone(source),
+            from,
+            to,
+            why,
+            topic_id: self.id,
+            new_topic_id: None,
+            log: Some((earliest, latest)),
+            resumed_at: match self.on_data_loss {
+                OnDataLoss::Stop => None,
+                OnDataLoss::Earliest => Some(earliest_unread),
+                OnDataLoss::Latest => Some(latest),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Partitions 0 to 3, each with the log 10 to 20 in leader epoch 5, of which the group has 12 for 1 and 2.
+    fn begins() -> Begins {
+        let all = |offset: i64| (0..4).map(|partition| (partition, Offset(offset))).collect::<BTreeMap<_, _>>();
+        Begins {
+            id: TopicId::default(),
+            former: None,
+            committed: [1, 2].map(|partition| (partition, committed(12))).into(),
+            epoch_ends: BTreeMap::new(),
+            epochs: (0..4).map(|partition| (partition, LeaderEpoch(5))).collect(),
+            earliest: all(10),
+            latest: all(20),
+            from: From::Earliest,
+            listed: false,
+            on_data_loss: OnDataLoss::Earliest,
+            ends: None,
+        }
+    }
+
+    fn committed(offset: i64) -> Committed {
+        Committed { offset: Offset(offset), leader_epoch: LeaderEpoch(3), metadata: String::new() }
+    }
+
+    fn begin(begins: &Begins, partition: i32) -> Result<Begun, Unbegun> {
+        begins.assign([Arc::new(TopicPartition::new("t", partition))].into_iter(), "g")
+    }
+
+    /// Asserts where a partition begins, and which range is told to be gone, why.
+    #[track_caller]
+    fn check(begins: &Begins, partition: i32, start: i64, lost: Option<(i64, Option<i64>, Why)>) {
+        let Begun { assignments, losses } = begin(begins, partition).expect("it begins");
+        assert_eq!(assignments[0].start, Offset(start));
+        let said = losses.first().map(|loss| (loss.from.0, loss.to.map(|to| to.0), loss.why));
+        assert_eq!(said, lost);
+        assert!(losses.iter().all(|loss| loss.resumed_at == Some(Offset(start))));
+        let stop = begin(&Begins { on_data_loss: OnDataLoss::Stop, ..copy(begins) }, partition);
+        assert_eq!(lost.is_some(), matches!(stop, Err(Unbegun::Run(RunError::DataLoss { .. }))), "{stop:?}");
+    }
+
+    fn copy(begins: &Begins) -> Begins {
+        Begins {
+            former: begins.former.clone(),
+            committed: begins.committed.clone(),
+            epoch_ends: begins.epoch_ends.clone(),
+            epochs: begins.epochs.clone(),
+            earliest: begins.earliest.clone(),
+            latest: begins.latest.clone(),
+            ends: begins.ends.clone(),
+            ..*begins
+        }
+    }
+
+    fn ended(end: Option<i64>) -> BTreeMap<i32, EpochEnd> {
+        [(1, EpochEnd { current: LeaderEpoch(5), end: end.map(Offset) })].into()
+    }
+
+    #[test]
+    fn a_commit_within_its_log_is_where_it_goes_on() {
+        check(&begins(), 1, 12, None);
+        check(&Begins { epoch_ends: ended(Some(12)), ..begins() }, 1, 12, None);
+    }
+
+    #[test]
+    fn a_commit_below_the_log_is_a_loss_up_to_its_first_offset() {
+        let begins = Begins { committed: [(1, committed(4))].into(), ..begins() };
+        check(&begins, 1, 10, Some((4, Some(9), Why::Deleted)));
+        check(&Begins { on_data_loss: OnDataLoss::Latest, ..begins }, 1, 20, Some((4, Some(9), Why::Deleted)));
+    }
+
+    #[test]
+    fn a_log_that_was_cut_off_and_has_grown_again_is_seen_by_the_leader_epoch() {
+        let cut = Begins { committed: [(1, committed(18))].into(), epoch_ends: ended(Some(15)), ..begins() };
+        check(&cut, 1, 15, Some((15, Some(17), Why::Truncated)));
+        // Cut off below what is there still.
+        check(&Begins { epoch_ends: ended(Some(7)), ..copy(&cut) }, 1, 10, Some((7, Some(17), Why::Truncated)));
+        // An epoch that this log never had.
+        check(&Begins { epoch_ends: ended(None), ..cut }, 1, 10, Some((18, None, Why::Truncated)));
+    }
+
+    #[test]
+    fn a_commit_beyond_the_end_is_a_loss_unless_the_leader_says_that_the_log_holds_it() {
+        let beyond = Begins { committed: [(1, committed(25))].into(), ..begins() };
+        check(&beyond, 1, 10, Some((20, Some(24), Why::Truncated)));
+        let as_yet = Begins { epoch_ends: ended(Some(25)), ..beyond };
+        assert!(matches!(begin(&as_yet, 1), Err(Unbegun::NotYet(_))));
+    }
+
+    #[test]
+    fn a_partition_below_others_that_have_an_offset_has_lost_its_own() {
+        check(&begins(), 0, 10, Some((0, Some(9), Why::OffsetExpired)));
+        let whole = Begins { earliest: [(0, Offset(0))].into(), ..begins() };
+        check(&whole, 0, 0, Some((0, None, Why::OffsetExpired)));
+        check(&Begins { listed: true, ..whole }, 0, 0, None);
+    }
+
+    #[test]
+    fn a_partition_above_all_that_have_an_offset_is_new_if_it_is_whole() {
+        check(&begins(), 3, 10, Some((0, Some(9), Why::OffsetExpired)));
+        let whole = Begins { earliest: [(3, Offset(0))].into(), from: From::Latest, ..begins() };
+        check(&whole, 3, 0, None);
+    }
+
+    #[test]
+    fn a_group_without_any_offset_begins_where_from_says() {
+        let none = Begins { committed: BTreeMap::new(), ..begins() };
+        check(&none, 0, 10, None);
+        check(&Begins { from: From::Latest, ..copy(&none) }, 0, 20, None);
+        let stop = Begins { from: From::Stop, ..none };
+        assert!(matches!(begin(&stop, 0), Err(Unbegun::Run(RunError::NoOffset { .. }))));
+    }
+
+    #[test]
+    fn offsets_of_another_topic_say_what_was_not_finished_of_it() {
+        let former = Some((TopicId(uuid::Uuid::from_u128(7)), [(0, Offset(30))].into()));
+        let anew = Begins { former, committed: BTreeMap::new(), ..begins() };
+        check(&anew, 0, 10, Some((30, None, Why::Recreated)));
+        check(&anew, 1, 10, None);
+    }
+}

@@ -13,6 +13,9 @@
 //!
 //! Deliberately not here: what becomes of records, and how a fetch is done ([`PartitionReader`]).
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::Future,
     sync::{

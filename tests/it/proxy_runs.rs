@@ -143,9 +143,13 @@ fn idle_connections_that_are_closed() {
     let proxy = Proxy::before([kafka.address()]);
     proxy.reap_idle(Duration::from_millis(150));
     kafka.put(0, (0..5).map(|_| sleeps(500)));
-    let run = kafka.longshore("--workers 1 --until-end").env("KAFKA_SERVER", &proxy.address()).start();
+    let run =
+        kafka.longshore("--workers 1 --until-end --log-level debug").env("KAFKA_SERVER", &proxy.address()).start();
     let end = run.end().exits(0).counts("succeeded 5, replied 5, failed_commits 0");
     kafka.all_answered_once();
     assert!(proxy.reaped() >= 5, "{} connections were closed for being idle", proxy.reaped());
-    assert!(!end.log.contains("WARN") && !end.log.contains("ERROR"), "{}", end.log);
+    // It is seen that they are closed before anything is asked on them.
+    for trouble in ["WARN", "ERROR", "will try again"] {
+        assert!(!end.log.contains(trouble), "{}", end.log);
+    }
 }

@@ -6,7 +6,7 @@ use longshore::broker::{ApiKey, Options};
 
 use crate::{
     harness::{Kafka, Signal, plain, sleeps},
-    proxy::{Fault, Gates, Proxy},
+    proxy::{Fault, Gates, Nowhere, Proxy},
 };
 
 /// What a run asks for while it goes on.
@@ -125,6 +125,18 @@ fn a_broker_that_refuses_connections_for_a_while() {
         sleep(Duration::from_millis(700));
         proxy.set_gates(Gates::Open);
     });
+}
+
+/// It costs one attempt to connect, and that once: whoever asks later begins with the one that answered.
+#[test]
+fn a_bootstrap_broker_that_accepts_nothing_is_passed_by() {
+    let (kafka, nowhere) = (Kafka::start(1), Nowhere::new());
+    kafka.put(0, plain(20));
+    let servers = format!("{},{}", nowhere.address(), kafka.address());
+    let end = kafka.longshore("--until-end").env("KAFKA_SERVER", &servers).end().exits(0);
+    kafka.all_answered_once();
+    let took = end.summary()["elapsed_ms"].as_f64().unwrap();
+    assert!(took < 9_000.0, "two attempts of 5 s or more: {took} ms");
 }
 
 #[test]

@@ -20,6 +20,11 @@ kafka *ARGS:
     cargo build --release --locked
     LONGSHORE_BIN={{justfile_directory()}}/target/release/longshore tests/kafka/kafka run -- tests/kafka/suite {{ARGS}}
 
+# The program on a Kafka of three nodes, which this starts and stops; --long for all of it
+cluster *ARGS:
+    cargo build --release --locked
+    LONGSHORE_BIN={{justfile_directory()}}/target/release/longshore tests/kafka/kafka -o offsets.topic.num.partitions=1 cluster run 3 -- tests/kafka/cluster {{ARGS}}
+
 # Longshore beside its references, end to end; ARGS as in benches/compare
 bench *ARGS:
     cargo build --release --locked

@@ -8,8 +8,8 @@
 //!
 //! One loop per partition of the topic, one batch under way in each; what arrives meanwhile makes the next batch. A batch
 //! that is not acknowledged is written again, for as long as it takes (`kafka/writer.rs` says how the broker then knows it
-//! again). It is never given up: the message stays unfinished, and an [alarm](alarm) rings, in the log now and then and in
-//! the summary at the end.
+//! again). It is never given up: the message stays unfinished, and an alarm (`sink/alarm.rs`) rings, in the log now and
+//! then and in the summary at the end.
 //!
 //! Deliberately not here: what is written (`fate.rs`), and how ([`PartitionWriter`]).
 

@@ -16,7 +16,8 @@ impl PartitionReader for Script {
 
 fn batch(offset: i64) -> Result<Batch, ReadError> {
     let (next, leader_epoch) = (Offset(offset + 1), LeaderEpoch::UNKNOWN);
-    Ok(Batch { records: vec![crate::testing::record(offset, None)], next, high_watermark: next, leader_epoch })
+    let records = vec![crate::testing::record(offset, None)];
+    Ok(Batch { records, next, high_watermark: next, leader_epoch, held: None })
 }
 
 /// Runs a loop over these fetches, and gives what it tells until it has ended or has nothing more, and its limits.

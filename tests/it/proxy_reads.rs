@@ -1,23 +1,29 @@
 //! Every reader behind a bad network, one fetch at a time: what it gives is right or nothing, and it goes on by itself.
+//!
+//! The broker is the one in memory, or a real one whose addresses are in `LONGSHORE_TEST_KAFKA`
+//! (`tests/kafka/cluster readers_behind_a_bad_network`).
 
-use std::{thread, time::Duration};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
 
 use longshore::{
-    broker::ApiKey,
+    broker::{ApiKey, Broker, Options},
     kafka::{
         Deadlines, Isolation,
         data_plane::DataPlane,
         reader::{RskafkaReader, WireReaders},
         wire::Cluster,
+        writer::WireWriter,
     },
-    record::{Offset, Record, TopicId, TopicPartition},
+    record::{Headers, Offset, Outgoing, Record, TopicId, TopicPartition},
+    sink::PartitionWriter,
     source::{Batch, PartitionReader, ReadError},
 };
 
-use crate::{
-    harness::{IN, Kafka},
-    proxy::{Fault, Gates, Nowhere, Proxy},
-};
+use crate::proxy::{Fault, Gates, Nowhere, Proxy};
 
 /// Short, because much in here is waited for in vain.
 const DEADLINES: Deadlines = Deadlines { connect: Duration::from_millis(500), request: Duration::from_millis(500) };
@@ -62,28 +68,62 @@ macro_rules! each_reader {
 }
 
 each_reader! {
-    rskafka: |cluster| RskafkaReader::new(DataPlane::new(cluster), TopicPartition::new(IN, 0));
-    wire: |cluster| {
-        WireReaders::new(&cluster, IN.into(), Isolation::default(), 1 << 20).partition(0, TopicId::default())
+    rskafka: |cluster, source| RskafkaReader::new(DataPlane::new(cluster), source);
+    wire: |cluster, source| {
+        let readers = WireReaders::new(&cluster, source.topic, Isolation::default(), 1 << 20);
+        readers.partition(source.partition, TopicId::default())
     };
 }
 
-/// A broker with one batch of a few records, and how they are to be read.
+/// Makes a reader of a partition.
+type Make<R> = fn(Cluster, TopicPartition) -> R;
+
+/// A topic with one batch of a few records, the way there, and how they are to be read.
 struct Small {
     proxy: Proxy,
+    source: TopicPartition,
     right: Vec<Record>,
-    _kafka: Kafka,
+    /// Unless it is a real one.
+    _broker: Option<Broker>,
 }
 
 impl Small {
-    fn start() -> Self {
-        let kafka = Kafka::start(1);
-        kafka.put(0, ["first", "second", "third"]);
-        Self { proxy: Proxy::before([kafka.address()]), right: kafka.read(IN), _kafka: kafka }
+    async fn start<R: PartitionReader>(make: Make<R>) -> Self {
+        static TOPICS: AtomicU32 = AtomicU32::new(0);
+        let (broker, addresses) = match std::env::var("LONGSHORE_TEST_KAFKA") {
+            Ok(real) => (None, real.split(',').map(str::to_owned).collect()),
+            Err(_) => {
+                let broker = Broker::start(Options::default()).expect("a broker");
+                let address = broker.address();
+                (Some(broker), vec![address])
+            }
+        };
+        let number = TOPICS.fetch_add(1, Ordering::Relaxed);
+        let source = TopicPartition::new(format!("proxied-{}-{number}", std::process::id()), 0);
+        let patient = Deadlines::default();
+        let straight = cluster_within(&addresses, patient);
+        straight.create_topic(&source.topic, Some(1)).await.expect("a new topic");
+        let values = ["first", "second", "third"];
+        let outgoing =
+            values.map(|value| Outgoing { key: None, value: Some(value.into()), headers: Headers::default() });
+        let mut writer = WireWriter::new(straight.clone(), &*source.topic, 0);
+        for left in (0..100).rev() {
+            // A real one that has just started has things to do first.
+            match writer.write(&outgoing).await {
+                Ok(()) => break,
+                Err(error) => assert!(left > 0, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let read = make(straight, source.clone()).fetch(Offset(0), 1 << 20, patient.request).await.expect("read");
+        let found: Vec<_> = read.records.iter().map(|record| record.value.as_deref().expect("a value")).collect();
+        assert_eq!(found, values.map(str::as_bytes));
+        Self { proxy: Proxy::before(addresses), source, right: read.records, _broker: broker }
     }
 
-    fn cluster(&self) -> Cluster {
-        cluster(&[self.proxy.address()])
+    /// A reader behind the proxy.
+    fn reader<R>(&self, make: Make<R>) -> R {
+        make(cluster(&[self.proxy.address()]), self.source.clone())
     }
 
     fn is_right(&self, batch: &Batch) -> bool {
@@ -110,7 +150,11 @@ impl Small {
 }
 
 fn cluster(addresses: &[String]) -> Cluster {
-    Cluster::new(addresses.iter().map(|address| address.parse().expect("an address")).collect(), "test", DEADLINES)
+    cluster_within(addresses, DEADLINES)
+}
+
+fn cluster_within(addresses: &[String], deadlines: Deadlines) -> Cluster {
+    Cluster::new(addresses.iter().map(|address| address.parse().expect("an address")).collect(), "test", deadlines)
 }
 
 async fn fetch(reader: &mut impl PartitionReader) -> Result<Batch, ReadError> {
@@ -121,10 +165,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-fn cut_at_any_byte<R: PartitionReader>(make: fn(Cluster) -> R) {
-    let small = Small::start();
+fn cut_at_any_byte<R: PartitionReader>(make: Make<R>) {
     block_on(async {
-        let mut reader = make(small.cluster());
+        let small = Small::start(make).await;
+        let mut reader = small.reader(make);
         for cut in 0..small.length(&mut reader).await {
             small.proxy.next(ApiKey::Fetch, Fault::CutAt(cut));
             let cut_short = fetch(&mut reader).await;
@@ -137,11 +181,11 @@ fn cut_at_any_byte<R: PartitionReader>(make: fn(Cluster) -> R) {
 
 /// What no checksum covers is the place of a batch: a bit of its base offset moves all its records. Kafka's own client
 /// does not see that either; TCP's checksum has to. (In so short a log they then lie beyond its end.)
-fn any_flipped_bit<R: PartitionReader>(make: fn(Cluster) -> R) {
+fn any_flipped_bit<R: PartitionReader>(make: Make<R>) {
     let lane = |lane: usize| {
-        let small = Small::start();
         block_on(async {
-            let mut reader = make(small.cluster());
+            let small = Small::start(make).await;
+            let mut reader = small.reader(make);
             let mut moved = 0;
             for bit in (lane..small.length(&mut reader).await * 8 - 32).step_by(LANES) {
                 small.proxy.next(ApiKey::Fetch, Fault::Flip(bit));
@@ -173,10 +217,10 @@ fn is_moved(records: &[Record], right: &[Record]) -> bool {
     same && records.len() == right.len() && by.iter().all(|distance| *distance == by[0] && *distance > 0)
 }
 
-fn trickles_in<R: PartitionReader>(make: fn(Cluster) -> R) {
-    let small = Small::start();
+fn trickles_in<R: PartitionReader>(make: Make<R>) {
     block_on(async {
-        let mut reader = make(small.cluster());
+        let small = Small::start(make).await;
+        let mut reader = small.reader(make);
         let length = small.length(&mut reader).await;
         small.proxy.next(ApiKey::Fetch, Fault::Trickle(DEADLINES.request / 4 / length as u32));
         let before = small.until_right(&mut reader, "byte by byte").await;
@@ -184,10 +228,10 @@ fn trickles_in<R: PartitionReader>(make: fn(Cluster) -> R) {
     });
 }
 
-fn never_comes<R: PartitionReader>(make: fn(Cluster) -> R) {
-    let small = Small::start();
+fn never_comes<R: PartitionReader>(make: Make<R>) {
     block_on(async {
-        let mut reader = make(small.cluster());
+        let small = Small::start(make).await;
+        let mut reader = small.reader(make);
         small.until_right(&mut reader, "without a fault").await;
         small.proxy.next(ApiKey::Fetch, Fault::Swallow);
         let begun = tokio::time::Instant::now();
@@ -209,10 +253,11 @@ fn never_comes<R: PartitionReader>(make: fn(Cluster) -> R) {
     });
 }
 
-fn accepts_nothing<R: PartitionReader>(make: fn(Cluster) -> R) {
-    let (small, nowhere) = (Small::start(), Nowhere::new());
+fn accepts_nothing<R: PartitionReader>(make: Make<R>) {
+    let nowhere = Nowhere::new();
     block_on(async {
-        let mut reader = make(cluster(&[nowhere.address(), small.proxy.address()]));
+        let small = Small::start(make).await;
+        let mut reader = make(cluster(&[nowhere.address(), small.proxy.address()]), small.source.clone());
         small.until_right(&mut reader, "beside a broker that accepts nothing").await;
     });
 }

@@ -96,10 +96,15 @@ impl Cluster {
         Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known: Mutex::default() }) }
     }
 
-    /// The same cluster with connections of its own.
+    /// The same cluster with connections of its own. It begins with what is known of where the brokers are.
     #[must_use]
     pub fn apart(&self) -> Self {
-        self.with_security(self.inner.security.clone())
+        let (known, Inner { bootstrap, client_id, deadlines, security, .. }) = (self.known(), &*self.inner);
+        let known = Known { nodes: known.nodes.clone(), turn: known.turn, ..Known::default() };
+        let (bootstrap, client_id, security) = (bootstrap.clone(), client_id.clone(), security.clone());
+        Self {
+            inner: Arc::new(Inner { bootstrap, client_id, deadlines: *deadlines, security, known: Mutex::new(known) }),
+        }
     }
 
     /// Whether it is spoken to over plain TCP: neither TLS nor SASL. Then rskafka can speak to it, too.
@@ -292,12 +297,13 @@ impl Cluster {
         let answer = self.ask_any::<MetadataRequest>(until, 4, build).await?;
         answer.check(answer.response.error_code, || "the cluster".to_owned())?;
         let mut known = self.known();
-        if !answer.response.brokers.is_empty() {
-            // Those that are no longer listed are gone, or have moved and will be listed again.
-            known.nodes.clear();
-        }
         for broker in &answer.response.brokers {
             learn(&mut known, broker.node_id.0, &broker.host, broker.port);
+        }
+        if !answer.response.brokers.is_empty() {
+            // Those that are not listed are gone, or about to move; then they will be listed again.
+            let listed = |node: &i32| answer.response.brokers.iter().any(|broker| broker.node_id.0 == *node);
+            known.nodes.retain(|node, _| listed(node));
         }
         let Known { nodes, connections, muted, .. } = &mut *known;
         let is_there = |peer: &Peer| !matches!(peer, Peer::Node(node) if !nodes.contains_key(node));
@@ -446,6 +452,10 @@ fn candidate(known: &Known, bootstrap: &[HostPort]) -> Peer {
 
 fn learn(known: &mut Known, node: i32, host: &str, port: i32) {
     if let Ok(port) = u16::try_from(port) {
+        if known.nodes.is_empty() {
+            // The turn so far was among the bootstrap list. One that is named by another is up.
+            known.turn = 0;
+        }
         known.nodes.insert(node, HostPort { host: host.to_owned(), port });
     }
 }

@@ -3,6 +3,8 @@
 
 # What one call of Longshore may take.
 run_deadline_s=120
+# Cases that run alone, and with --long only.
+long_only=()
 # How many cases run beside each other.
 lanes=3
 
@@ -259,12 +261,13 @@ main() {
             --long) long=yes ;;
             -*) echo "suite: no such option: $1" >&2; exit 64 ;;
             *)
-                [[ " ${beside_each_other[*]} ${alone[*]} " == *" $1 "* ]] || { echo "suite: no such case: $1" >&2; exit 64; }
+                [[ " ${beside_each_other[*]} ${alone[*]} ${long_only[*]} " == *" $1 "* ]] || { echo "suite: no such case: $1" >&2; exit 64; }
                 wanted+=("$1")
                 ;;
         esac
         shift
     done
+    [ -z "$long" ] || alone+=("${long_only[@]}")
     command -v kcat >/dev/null || { echo "suite: no kcat found (Debian: apt-get install kcat)" >&2; exit 69; }
     [ -x "$longshore" ] || { echo "suite: no binary at $longshore: cargo build --release" >&2; exit 69; }
     mkdir -p "$work"

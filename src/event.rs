@@ -4,7 +4,7 @@
 //! to whoever listens ([`Longshore::events`](crate::Longshore::events)) when it is found out, and is in the log as well.
 //! Nothing waits for a listener.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     loss::DataLoss,
@@ -23,6 +23,25 @@ pub enum Event {
         source: Arc<TopicPartition>,
         /// Its first offset.
         start: Offset,
+    },
+    /// Answers or dead letters cannot be written to a topic: their messages stay unfinished, and it is tried again. Sent
+    /// soon, and then every 30 s for as long as it lasts.
+    CannotWrite {
+        /// Where to.
+        topic: Arc<str>,
+        /// How many are in the batches that are tried. There may be more behind them.
+        records: usize,
+        /// For how long it has been tried.
+        waited: Duration,
+        /// What is in the way, by the latest attempt.
+        reason: String,
+    },
+    /// What could not be written is.
+    WritingAgain {
+        /// Where to.
+        topic: Arc<str>,
+        /// For how long something waited.
+        after: Duration,
     },
     /// The listener was so slow that so many events were not kept for it.
     Missed(u64),

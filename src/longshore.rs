@@ -245,7 +245,7 @@ impl Longshore {
             to.map(|Written { topic, partitions }| {
                 // Each with connections of its own: a write may take its time, and nobody is to wait behind it.
                 let writer = |partition| WireWriter::new(cluster.apart(), Arc::clone(&topic), partition);
-                Sink::start(&topic, partitions, config.max_in_flight, partition_of, writer, &told)
+                Sink::start(&topic, partitions, config.max_in_flight, partition_of, writer, &told, &listeners)
             })
         };
         let (replies, dead_letters) = (sink(replies), sink(dead_letters));

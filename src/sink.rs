@@ -22,13 +22,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinSet,
+};
 
 use self::alarm::Alarm;
 pub use self::alarm::Unwritten;
 
 use crate::{
     backoff::Backoff,
+    event::Event,
     record::Outgoing,
     scheduler::{Ticket, Write, Written},
     watched,
@@ -103,10 +107,11 @@ impl Sink {
         partition_of: fn(&[u8], i32) -> i32,
         mut writer: impl FnMut(i32) -> W,
         written: &mpsc::Sender<Vec<Written>>,
+        listeners: &broadcast::Sender<Event>,
     ) -> Self {
         let mut loops = JoinSet::new();
         let count = partitions;
-        let alarm = Arc::new(Alarm::new(topic));
+        let alarm = Arc::new(Alarm::new(topic, listeners.clone()));
         let partitions: Vec<_> = (0..count)
             .map(|partition| {
                 let (sender, incoming) = mpsc::channel(max_in_flight);

@@ -1,7 +1,7 @@
 //! The alarm of a topic: rings while something cannot be written to it, and says what that is.
 //!
 //! ```text
-//!   write loops ──waits──▶ what waits, by partition ──now and then──▶ the log
+//!   write loops ──waits──▶ what waits, by partition ──now and then──▶ the log, and who listens
 //!               ──done───▶                          ──at the end────▶ the summary
 //! ```
 //!
@@ -16,6 +16,9 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::event::Event;
 
 /// What passes within this time is not worth a word.
 const QUIET: Duration = Duration::from_millis(500);
@@ -41,6 +44,7 @@ pub struct Unwritten {
 #[derive(Debug)]
 pub(super) struct Alarm {
     topic: Arc<str>,
+    listeners: broadcast::Sender<Event>,
     state: Mutex<State>,
 }
 
@@ -69,8 +73,8 @@ struct Ring {
 }
 
 impl Alarm {
-    pub(super) fn new(topic: &Arc<str>) -> Self {
-        Self { topic: Arc::clone(topic), state: Mutex::default() }
+    pub(super) fn new(topic: &Arc<str>, listeners: broadcast::Sender<Event>) -> Self {
+        Self { topic: Arc::clone(topic), listeners, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,9 +91,10 @@ impl Alarm {
                 partitions,
                 records,
                 ?waited,
-                error = reason,
+                error = &*reason,
                 "cannot write; these messages stay unfinished, trying again"
             );
+            self.tell(Event::CannotWrite { topic: Arc::clone(&self.topic), records, waited, reason });
         }
     }
 
@@ -97,7 +102,13 @@ impl Alarm {
     pub(super) fn done(&self, partition: i32) {
         if let Some(failed_for) = self.state().done(partition, Instant::now()) {
             tracing::info!(topic = &*self.topic, ?failed_for, "writing again");
+            self.tell(Event::WritingAgain { topic: Arc::clone(&self.topic), after: failed_for });
         }
+    }
+
+    fn tell(&self, event: Event) {
+        // Where nobody listens, it is in the log.
+        let _ = self.listeners.send(event);
     }
 
     /// What waits now.

@@ -325,3 +325,34 @@ async fn an_embedder_hears_of_it_and_can_end_the_run() {
     assert_eq!(summary.data_loss.len(), 1);
     assert_eq!(events.next().await, None, "the run is over");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedder_hears_of_answers_that_cannot_be_written() {
+    use longshore::broker::{ApiKey, ResponseError};
+    let kafka = longshore::broker::Broker::start(longshore::broker::Options::default()).unwrap();
+    for topic in [IN, REPLIES] {
+        kafka.create_topic(topic, 1).unwrap();
+    }
+    kafka.append_values(IN, 0, plain(3)).unwrap();
+    kafka.faults().every(ApiKey::Produce).error(ResponseError::NotEnoughReplicas);
+    let run = Longshore::builder()
+        .brokers(&kafka.address())
+        .group(GROUP)
+        .topic(IN)
+        .reply_topic(REPLIES)
+        .until_end(true)
+        .build(|_: &Record| Ok::<_, Failure>(Answer::value("a")))
+        .unwrap();
+    let mut events = run.events();
+    let run = tokio::spawn(run.run());
+    let patience = crate::harness::PATIENCE;
+    let event = tokio::time::timeout(patience, events.next()).await.unwrap().expect("an event");
+    let Event::CannotWrite { topic, records, reason, .. } = event else { panic!("{event:?}") };
+    assert_eq!((&*topic, records), (REPLIES, 3));
+    assert!(reason.contains("NOT_ENOUGH_REPLICAS"), "{reason}");
+    kafka.faults().clear();
+    let event = tokio::time::timeout(patience, events.next()).await.unwrap().expect("an event");
+    assert!(matches!(&event, Event::WritingAgain { topic, .. } if &**topic == REPLIES), "{event:?}");
+    let summary = tokio::time::timeout(patience, run).await.unwrap().unwrap().unwrap();
+    assert_eq!((summary.replied, summary.unanswered), (3, 0));
+}

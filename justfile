@@ -30,10 +30,17 @@ bench *ARGS:
     cargo build --release --locked
     cargo bench --locked --bench compare -- {{ARGS}}
 
-# The long forms: 100,000 seeds of the simulator, and the long suite on a real Kafka
+# The long forms: 100,000 seeds of the simulator, and all that is shown on real Kafkas
 soak:
     LONGSHORE_SEEDS=100000 cargo test --release --locked --lib
     just kafka --long
+    cargo build --release --locked --bins --example dump
+    tests/kafka/readers --long
+    KAFKA_VERSION=3.9.2 tests/kafka/readers
+    tests/kafka/kafka run -- tests/kafka/loss --long
+    KAFKA_VERSION=3.9.2 tests/kafka/kafka run -- tests/kafka/loss
+    tests/kafka/kafka run -- tests/kafka/secure
+    just cluster --long
 
 # Static binaries into target/dist: x86_64, aarch64, armv7, or those named
 dist *ARCH:

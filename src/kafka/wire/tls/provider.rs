@@ -29,7 +29,7 @@ pub(super) fn choose(wanted: TlsProvider) -> Result<Chosen, String> {
         (TlsProvider::Rustcrypto, _) => rustcrypto(None),
         (_, Ok(provider)) => Ok(Chosen { provider, warning: None }),
         (TlsProvider::Graviola, Err(reason)) => Err(format!(
-            "--tls-provider graviola cannot run here: {reason}. With --tls-provider rustcrypto TLS works, by glue that \
+            "graviola cannot run here: {reason}. With --tls-provider rustcrypto TLS works, by glue that \
              calls itself an alpha"
         )),
         (TlsProvider::Auto, Err(reason)) => rustcrypto(Some(format!(

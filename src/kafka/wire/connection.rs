@@ -31,6 +31,9 @@ use super::{
 /// not one.
 const MAX_RESPONSE_BYTES: usize = 128 << 20;
 
+/// So much room is made on the word of a length.
+const BELIEVED_BYTES: usize = 4 << 20;
+
 /// How TLS says that it has not understood: a record of type alert, version 3.
 const TLS_ALERT: [u8; 2] = [21, 3];
 
@@ -334,7 +337,7 @@ fn is_flexible<R: Request>(version: i16) -> bool {
 }
 
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not
-/// with what the length promises: what was not written to yet is only address space.
+/// with what the length promises.
 pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Bytes, String>> {
     let length = stream.read_i32().await?;
     if length.to_be_bytes().starts_with(&TLS_ALERT) {
@@ -344,8 +347,7 @@ pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Res
         Ok(length) if length <= MAX_RESPONSE_BYTES => length,
         _ => return Ok(Err(format!("a response of {length} bytes, where at most {MAX_RESPONSE_BYTES} are taken"))),
     };
-    // Large allocations take up memory as they are written to.
-    let mut frame = BytesMut::with_capacity(length);
+    let mut frame = BytesMut::with_capacity(length.min(BELIEVED_BYTES));
     while frame.len() < length {
         let missing = (length - frame.len()) as u64;
         if (&mut *stream).take(missing).read_buf(&mut frame).await? == 0 {

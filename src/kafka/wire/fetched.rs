@@ -69,6 +69,10 @@ pub(super) fn read(version: i16, body: Bytes) -> Result<Response, &'static str> 
         from.tags()?;
     }
     from.tags()?;
+    // A length that is wrong shifts what follows, and could make a throttle time of it that is waited for.
+    if !from.left.is_empty() {
+        return Err("bytes follow its end");
+    }
     Ok(Response { throttle_ms, code, partitions })
 }
 

@@ -348,7 +348,8 @@ async fn an_embedder_hears_of_answers_that_cannot_be_written() {
     let patience = crate::harness::PATIENCE;
     let event = tokio::time::timeout(patience, events.next()).await.unwrap().expect("an event");
     let Event::CannotWrite { topic, records, reason, .. } = event else { panic!("{event:?}") };
-    assert_eq!((&*topic, records), (REPLIES, 3));
+    // Those of the first batch: the others wait behind it.
+    assert!(&*topic == REPLIES && (1..=3).contains(&records), "{topic}: {records}");
     assert!(reason.contains("NOT_ENOUGH_REPLICAS"), "{reason}");
     kafka.faults().clear();
     let event = tokio::time::timeout(patience, events.next()).await.unwrap().expect("an event");

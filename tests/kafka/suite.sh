@@ -267,7 +267,7 @@ main() {
         esac
         shift
     done
-    [ -z "$long" ] || alone+=("${long_only[@]}")
+    [ -z "${long:-}" ] || alone+=("${long_only[@]}")
     command -v kcat >/dev/null || { echo "suite: no kcat found (Debian: apt-get install kcat)" >&2; exit 69; }
     [ -x "$longshore" ] || { echo "suite: no binary at $longshore: cargo build --release" >&2; exit 69; }
     mkdir -p "$work"

@@ -21,22 +21,47 @@ pub(crate) fn put(buf: &mut BytesMut, value: i64) {
     buf.put_u8(rest as u8);
 }
 
-/// The number at the beginning of `bytes`, which moves on behind it. `None` if there is none.
+/// Why there is no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoNumber {
+    /// The bytes end before it does.
+    Truncated,
+    /// It takes more than 64 bits.
+    TooLong,
+}
+
+/// The number at the beginning of `bytes`, which moves on behind it. Most are one byte long.
 #[inline]
-pub(crate) fn take(bytes: &mut &[u8]) -> Option<i64> {
-    let (mut value, mut shift) = (0_u64, 0);
-    loop {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+pub(crate) fn take(bytes: &mut &[u8]) -> Result<i64, NoNumber> {
+    match bytes.split_first() {
+        Some((byte, rest)) if *byte < 0x80 => {
+            *bytes = rest;
+            Ok(unzigzag(u64::from(*byte)))
         }
-        shift += 7;
-        if shift > 63 {
-            return None;
+        _ => take_long(bytes),
+    }
+}
+
+fn take_long(bytes: &mut &[u8]) -> Result<i64, NoNumber> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first().ok_or(NoNumber::Truncated)?;
+        *bytes = rest;
+        // Of the tenth byte one bit fits.
+        if shift == 63 && *byte > 1 {
+            break;
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            return Ok(unzigzag(value));
         }
     }
+    Err(NoNumber::TooLong)
+}
+
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// The bytes that `content` takes with its length before it; −1 stands for none.
@@ -69,15 +94,22 @@ mod tests {
             prop_assert_eq!(buf.len(), size(value));
             buf.put_u8(7);
             let mut bytes = &buf[..];
-            prop_assert_eq!(take(&mut bytes), Some(value));
+            prop_assert_eq!(take(&mut bytes), Ok(value));
             prop_assert_eq!(bytes, [7]);
         }
     }
 
     #[test]
-    fn what_is_no_number_is_none() {
-        for no_number in [&[][..], &[0x80], &[0xff; 11]] {
-            assert_eq!(take(&mut &*no_number), None, "{no_number:?}");
+    fn what_is_no_number_is_told_so() {
+        let long = [&[0xff; 9][..], &[2]].concat();
+        let told = [
+            (&[][..], NoNumber::Truncated),
+            (&[0x80], NoNumber::Truncated),
+            (&[0xff; 11], NoNumber::TooLong),
+            (&long, NoNumber::TooLong),
+        ];
+        for (no_number, why) in told {
+            assert_eq!(take(&mut &*no_number), Err(why), "{no_number:?}");
         }
     }
 }

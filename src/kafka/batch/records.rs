@@ -20,6 +20,7 @@ use super::{Compression, Damage, DamageKind, Inflater, RawBatch, RecordFault, Ti
 use crate::{
     page::Page,
     record::{Header, Offset, Record, TopicPartition},
+    varint::{self, NoNumber},
 };
 
 /// The least that a record takes: its seven numbers.
@@ -277,37 +278,20 @@ impl Cursor<'_> {
         Ok(Some(page.copy(&self.data[begin..self.at])))
     }
 
-    /// Seven bits a byte, as protocol buffers have them, in zigzag. Most are one byte long.
     #[inline]
     fn varint(&mut self) -> Result<i64, RecordFault> {
-        match self.data.get(self.at) {
-            Some(byte) if *byte < 0x80 => {
-                self.at += 1;
-                Ok(unzigzag(u64::from(*byte)))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<i64, RecordFault> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.data.get(self.at).ok_or(RecordFault::Truncated)?;
-            self.at += 1;
-            // Of the tenth byte one bit fits.
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(unzigzag(value));
-            }
-        }
-        Err(RecordFault::Number)
+        let mut left = &self.data[self.at..];
+        let value = varint::take(&mut left)?;
+        self.at = self.data.len() - left.len();
+        Ok(value)
     }
 }
 
-#[inline]
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
+impl From<NoNumber> for RecordFault {
+    fn from(why: NoNumber) -> Self {
+        match why {
+            NoNumber::Truncated => Self::Truncated,
+            NoNumber::TooLong => Self::Number,
+        }
+    }
 }

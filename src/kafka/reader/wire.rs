@@ -76,6 +76,14 @@ impl WireReaders {
         let source = Arc::new(TopicPartition::new(Arc::clone(&self.topic), partition));
         WireReader { shared: self.clone(), source, id, place: None, mood: Mood::Busy, rest: None, damaged: None }
     }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(super) fn isolation(&self) -> Isolation {
+        self.isolation
+    }
 }
 
 /// Fetches from one partition, by wire.
@@ -91,16 +99,6 @@ pub struct WireReader {
     rest: Option<Rest>,
     /// Where a batch was damaged when it was last fetched.
     damaged: Option<Offset>,
-}
-
-impl WireReaders {
-    pub(super) fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
-    pub(super) fn isolation(&self) -> Isolation {
-        self.isolation
-    }
 }
 
 impl WireReader {

@@ -99,12 +99,10 @@ impl Cluster {
     /// The same cluster with connections of its own. It begins with what is known of where the brokers are.
     #[must_use]
     pub fn apart(&self) -> Self {
-        let (known, Inner { bootstrap, client_id, deadlines, security, .. }) = (self.known(), &*self.inner);
-        let known = Known { nodes: known.nodes.clone(), turn: known.turn, ..Known::default() };
-        let (bootstrap, client_id, security) = (bootstrap.clone(), client_id.clone(), security.clone());
-        Self {
-            inner: Arc::new(Inner { bootstrap, client_id, deadlines: *deadlines, security, known: Mutex::new(known) }),
-        }
+        let apart = self.with_security(self.inner.security.clone());
+        apart.learn_from(self);
+        apart.known().turn = self.known().turn;
+        apart
     }
 
     /// Whether it is spoken to over plain TCP: neither TLS nor SASL. Then rskafka can speak to it, too.

@@ -11,14 +11,16 @@ use kafka_protocol::{
 };
 use tokio::time::{Duration, Instant};
 
-use super::{Cluster, Fetched, WireError, cluster::Peer, fetched};
+use super::{
+    Cluster, Fetched, WireError,
+    cluster::Peer,
+    fetched::{self, TOPIC_IDS_SINCE},
+};
 use crate::{
     kafka::Isolation,
     record::{LeaderEpoch, Offset, TopicId},
 };
 
-/// From this version on a topic goes by its id (KIP-516).
-const TOPIC_IDS_SINCE: i16 = 13;
 /// What one response holds at most, but for a first batch that is larger.
 const MAX_BYTES: usize = 32 << 20;
 

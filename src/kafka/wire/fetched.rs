@@ -12,8 +12,8 @@ use crate::{kafka::batch::Aborted, record::Offset};
 
 /// From this version on lengths are varints, and structures end with tagged fields (KIP-482).
 const FLEXIBLE_SINCE: i16 = 12;
-/// From this version on a topic goes by its id.
-const TOPIC_IDS_SINCE: i16 = 13;
+/// From this version on a topic goes by its id, in the request too (KIP-516).
+pub(super) const TOPIC_IDS_SINCE: i16 = 13;
 
 /// What a leader says of one partition.
 #[derive(Debug)]

@@ -137,6 +137,8 @@ fn take(
     };
     let before = records.len();
     if batch.last_offset() >= rest.next && !aborted {
+        // Counted by itself: a count that all records of a partition share goes to and fro between the processors.
+        let source = &Arc::new(TopicPartition::clone(source));
         batch.records(source, rest.next, inflater, records)?;
     }
     rest.next = rest.next.max(batch.last_offset().next());

@@ -22,7 +22,7 @@ use tracing::{debug, info};
 
 use super::{
     ErrorCode, HostPort, RequestName, Security, WireError,
-    connection::{self, Connection},
+    connection::{self, Connection, Kind, Write, writing},
     throttle::Throttled,
 };
 use crate::kafka::Deadlines;
@@ -183,21 +183,21 @@ impl Cluster {
         peer: Peer,
         until: Instant,
         least: i16,
-        build: impl FnOnce(i16) -> R,
+        build: impl FnOnce(i16) -> R + Send,
     ) -> Result<Answer<R::Response>, WireError> {
-        let answer = self.ask_raw(peer, until, least, build).await?;
+        let answer = self.ask_raw(peer, until, (Kind::of::<R>(), least), &mut writing(build)).await?;
         let answer = answer.read(connection::read::<R>)?;
         self.heed(peer, &answer);
         Ok(answer)
     }
 
-    /// Asks `peer` once, for an answer that is still to be read.
-    pub(super) async fn ask_raw<R: Request>(
+    /// Asks `peer` once, for an answer that is still to be read. No version below `least` will do.
+    pub(super) async fn ask_raw(
         &self,
         peer: Peer,
         until: Instant,
-        least: i16,
-        build: impl FnOnce(i16) -> R,
+        (kind, least): (Kind, i16),
+        write: Write<'_>,
     ) -> Result<Answer<(i16, Bytes)>, WireError> {
         let until = self.leave_alone(peer, until).await;
         let (address, slot) = {
@@ -208,7 +208,7 @@ impl Cluster {
             };
             (address, Arc::clone(known.connections.entry(peer).or_default()))
         };
-        let request = RequestName(R::KEY);
+        let request = kind.name;
         let started = Instant::now();
         let timed_out =
             || WireError::TimedOut { broker: address.to_string(), request, after: to_ms(started.elapsed()) };
@@ -222,7 +222,8 @@ impl Cluster {
                 Connection::open(&address, &self.inner.client_id, &self.inner.security, until).await?
             }
         };
-        let outcome = timeout_at(until, connection.call_raw(least, build)).await.unwrap_or_else(|_| Err(timed_out()));
+        let outcome =
+            timeout_at(until, connection.call_raw(kind, least, write)).await.unwrap_or_else(|_| Err(timed_out()));
         let response = match outcome {
             Ok(response) => response,
             Err(error) => return Err(connection.first_failed(error, &self.inner.security, until).await),
@@ -260,7 +261,7 @@ impl Cluster {
         &self,
         until: Instant,
         least: i16,
-        build: impl FnOnce(i16) -> R,
+        build: impl FnOnce(i16) -> R + Send,
     ) -> Result<Answer<R::Response>, WireError> {
         let (peer, turn) = {
             let known = self.known();
@@ -318,7 +319,7 @@ impl Cluster {
         group: &str,
         until: Instant,
         least: i16,
-        build: impl FnOnce(i16) -> R,
+        build: impl FnOnce(i16) -> R + Send,
         read: impl FnOnce(Answer<R::Response>) -> Result<T, WireError>,
     ) -> Result<T, WireError> {
         let cached = self.known().coordinators.get(group).copied();

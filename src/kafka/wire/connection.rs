@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     ResponseError,
     messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader},
-    protocol::{Decodable, HeaderVersion, Message, Request, StrBytes, VersionRange, encode_request_header_into_buffer},
+    protocol::{Decodable, HeaderVersion, Request, StrBytes, VersionRange, encode_request_header_into_buffer},
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -39,6 +39,39 @@ const TLS_ALERT: [u8; 2] = [21, 3];
 
 /// An idle connection shows after this time that it is alive, so that what lies between keeps it open, or we learn.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A kind of request, without its type: what is done with every kind is compiled once, not once for each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) name: RequestName,
+    versions: VersionRange,
+    response_header: fn(i16) -> i16,
+}
+
+impl Kind {
+    pub(super) fn of<R: Request>() -> Self {
+        Self { name: RequestName(R::KEY), versions: R::VERSIONS, response_header: R::Response::header_version }
+    }
+
+    /// Whether lengths are varints (KIP-482). The header of one response stays as it was, for brokers that know no other.
+    fn is_flexible(self, version: i16) -> bool {
+        (self.response_header)(version) > 0 || (self.name.0 == ApiVersionsRequest::KEY && version >= 3)
+    }
+}
+
+/// Writes the body of a request, in this version. Called once.
+pub(super) type Write<'a> = &'a mut (dyn FnMut(i16, &mut BytesMut) -> anyhow::Result<()> + Send);
+
+/// Writes what `build` makes.
+pub(super) fn writing<R: Request>(
+    build: impl FnOnce(i16) -> R + Send,
+) -> impl FnMut(i16, &mut BytesMut) -> anyhow::Result<()> + Send {
+    let mut build = Some(build);
+    move |version, to| {
+        let build = build.take().expect("a request is written once");
+        build(version).encode(to, version)
+    }
+}
 
 /// An open connection, on which versions are agreed.
 ///
@@ -77,13 +110,14 @@ impl Connection {
         let mut connection = Self::on(stream, address, client_id);
         connection.tls.clone_from(&security.tls);
         connection
-            .by::<ApiVersionsRequest, _>(until, Self::agree_on_versions)
+            .by(Kind::of::<ApiVersionsRequest>(), until, Self::agree_on_versions)
             .await
             .map_err(|error| if security.tls.is_none() { plainly(error) } else { error })?;
         if let Some(sasl) = &security.sasl {
             use kafka_protocol::messages::SaslAuthenticateRequest;
             connection.welcome = true;
-            connection.by::<SaslAuthenticateRequest, _>(until, async |it| it.authenticate(sasl).await).await?;
+            let kind = Kind::of::<SaslAuthenticateRequest>();
+            connection.by(kind, until, async |it| it.authenticate(sasl).await).await?;
         }
         Ok(connection)
     }
@@ -101,16 +135,17 @@ impl Connection {
         }
     }
 
-    /// Does `what`, which is about requests of the kind `R`, by `until`.
-    async fn by<R: Request, T>(
+    /// Does `what`, which is about requests of this kind, by `until`.
+    async fn by(
         &mut self,
+        kind: Kind,
         until: Instant,
-        what: impl AsyncFnOnce(&mut Self) -> Result<T, WireError>,
-    ) -> Result<T, WireError> {
+        what: impl AsyncFnOnce(&mut Self) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
         let (started, broker) = (Instant::now(), self.address.to_string());
         timeout_at(until, what(self)).await.unwrap_or_else(|_| {
             let after = to_ms(started.elapsed());
-            Err(WireError::TimedOut { broker, request: RequestName(R::KEY), after })
+            Err(WireError::TimedOut { broker, request: kind.name, after })
         })
     }
 
@@ -121,37 +156,40 @@ impl Connection {
         (in_time && self.stream.is_quiet()).then_some(self)
     }
 
-    /// Sends what `build` makes for the version agreed on, and waits for the response: its body, and in which version
-    /// it is. No version below `least` will do.
-    pub(super) async fn call_raw<R: Request>(
+    /// Sends what `write` writes for the version agreed on, and waits for the response: its body, and in which version it
+    /// is. No version below `least` will do.
+    pub(super) async fn call_raw(
         &mut self,
+        kind: Kind,
         least: i16,
-        build: impl FnOnce(i16) -> R,
+        write: Write<'_>,
     ) -> Result<(i16, Bytes), WireError> {
-        let version = self.version::<R>(least)?;
-        let body = self.exchange(version, &build(version)).await?;
+        let version = self.version(kind, least)?;
+        let frame = self.exchange(kind, version, write).await?;
         self.welcome = true;
-        Ok((version, self.without_header::<R>(version, body)?))
+        let body = response_body(kind, version, frame).map_err(|error| self.garbled(kind, error))?;
+        Ok((version, body))
     }
 
     /// As [`call_raw`](Self::call_raw), and reads the response.
     pub(super) async fn call<R: Request>(
         &mut self,
         least: i16,
-        build: impl FnOnce(i16) -> R,
+        build: impl FnOnce(i16) -> R + Send,
     ) -> Result<R::Response, WireError> {
-        let (version, body) = self.call_raw(least, build).await?;
-        read::<R>(version, body).map_err(|error| self.garbled::<R>(error))
+        let kind = Kind::of::<R>();
+        let (version, body) = self.call_raw(kind, least, &mut writing(build)).await?;
+        read::<R>(version, body).map_err(|error| self.garbled(kind, error))
     }
 
-    /// The highest version of `R` that both sides know.
-    fn version<R: Request>(&self, least: i16) -> Result<i16, WireError> {
-        let ours = VersionRange { min: least.max(R::VERSIONS.min), max: R::VERSIONS.max };
-        match self.versions.get(&R::KEY).map(|theirs| theirs.intersect(&ours)) {
+    /// The highest version of `kind` that both sides know.
+    fn version(&self, kind: Kind, least: i16) -> Result<i16, WireError> {
+        let ours = VersionRange { min: least.max(kind.versions.min), max: kind.versions.max };
+        match self.versions.get(&kind.name.0).map(|theirs| theirs.intersect(&ours)) {
             Some(both) if !both.is_empty() => Ok(both.max),
             _ => Err(WireError::Version {
                 broker: self.address.to_string(),
-                request: RequestName(R::KEY),
+                request: kind.name,
                 least: ours.min,
                 most: ours.max,
             }),
@@ -161,24 +199,27 @@ impl Connection {
     /// KIP-511: asks in the latest version that we know; a broker that does not know that one answers in version 0, with
     /// UNSUPPORTED_VERSION and the versions that it does know.
     async fn agree_on_versions(&mut self) -> Result<(), WireError> {
-        let mut version = ApiVersionsRequest::VERSIONS.max;
+        let kind = Kind::of::<ApiVersionsRequest>();
+        let mut version = kind.versions.max;
         loop {
             let request = ApiVersionsRequest::default()
                 .with_client_software_name(StrBytes::from_static_str(env!("CARGO_PKG_NAME")))
                 .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
             let request = if version >= 3 { request } else { ApiVersionsRequest::default() };
-            let body = self.exchange(version, &request).await?;
-            let code = body.get(4..6).map_or(0, |mut code| code.get_i16());
+            let frame = self.exchange(kind, version, &mut writing(|_| request)).await?;
+            let code = frame.get(4..6).map_or(0, |mut code| code.get_i16());
             let unsupported = code == ResponseError::UnsupportedVersion.code();
-            let response =
-                self.decode::<ApiVersionsRequest>(if unsupported { 0 } else { version }, body)? as ApiVersionsResponse;
+            let answered = if unsupported { 0 } else { version };
+            let response: ApiVersionsResponse = response_body(kind, answered, frame)
+                .and_then(|body| read::<ApiVersionsRequest>(answered, body))
+                .map_err(|error| self.garbled(kind, error))?;
             if unsupported && version > 0 {
                 let theirs = response.api_keys.iter().find(|key| key.api_key == ApiVersionsRequest::KEY);
                 version = theirs.map_or(0, |key| key.max_version).clamp(0, version - 1);
                 continue;
             }
             if code != 0 {
-                return Err(self.garbled::<ApiVersionsRequest>(super::ErrorCode(code)));
+                return Err(self.garbled(kind, super::ErrorCode(code)));
             }
             self.versions = response
                 .api_keys
@@ -190,19 +231,19 @@ impl Connection {
     }
 
     /// Sends a request, and returns its response with its header.
-    async fn exchange<R: Request>(&mut self, version: i16, request: &R) -> Result<Bytes, WireError> {
+    async fn exchange(&mut self, kind: Kind, version: i16, write: Write<'_>) -> Result<Bytes, WireError> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
+            .with_request_api_key(kind.name.0)
             .with_request_api_version(version)
             .with_correlation_id(self.correlation_id)
             .with_client_id(Some(self.client_id.clone()));
         let mut frame = BytesMut::new();
         frame.put_i32(0);
         encode_request_header_into_buffer(&mut frame, &header)
-            .and_then(|()| request.encode(&mut frame, version))
-            .map_err(|error| self.garbled::<R>(error))?;
-        let length = i32::try_from(frame.len() - 4).map_err(|error| self.garbled::<R>(error))?;
+            .and_then(|()| write(version, &mut frame))
+            .map_err(|error| self.garbled(kind, error))?;
+        let length = i32::try_from(frame.len() - 4).map_err(|error| self.garbled(kind, error))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
 
         let sent = match self.stream.write_all(&frame).await {
@@ -212,28 +253,19 @@ impl Connection {
         };
         // Where sending has failed, there may be something to read that says why.
         let response = match (read_frame(&mut self.stream).await, sent) {
-            (Ok(response), Ok(())) => response.map_err(|error| self.garbled::<R>(error))?,
-            (Err(error), _) | (Ok(_), Err(error)) => return Err(self.lost::<R>(error)),
+            (Ok(response), Ok(())) => response.map_err(|error| self.garbled(kind, error))?,
+            (Err(error), _) | (Ok(_), Err(error)) => return Err(self.lost(kind, error)),
         };
         let correlation_id = response.get(..4).map_or(-1, |mut id| id.get_i32());
         if correlation_id != self.correlation_id {
             let reason = format!("correlation id {correlation_id} where {} was due", self.correlation_id);
-            return Err(self.garbled::<R>(reason));
+            return Err(self.garbled(kind, reason));
         }
         Ok(response)
     }
 
-    fn without_header<R: Request>(&self, version: i16, body: Bytes) -> Result<Bytes, WireError> {
-        response_body::<R>(version, body).map_err(|error| self.garbled::<R>(error))
-    }
-
-    fn decode<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response, WireError> {
-        let body = self.without_header::<R>(version, body)?;
-        read::<R>(version, body).map_err(|error| self.garbled::<R>(error))
-    }
-
     /// TLS has reasons of its own to end a connection, a client certificate that the broker does not take among them.
-    fn lost<R: Request>(&self, source: io::Error) -> WireError {
+    fn lost(&self, kind: Kind, source: io::Error) -> WireError {
         let broker = self.address.to_string();
         let trouble = match &self.tls {
             Some(tls) => tls.trouble(source, &self.address),
@@ -241,16 +273,12 @@ impl Connection {
         };
         match trouble {
             tls::Trouble::Final(reason) => WireError::Tls { broker, reason },
-            tls::Trouble::Broken(source) => WireError::Lost { broker, request: RequestName(R::KEY), source },
+            tls::Trouble::Broken(source) => WireError::Lost { broker, request: kind.name, source },
         }
     }
 
-    pub(super) fn garbled<R: Request>(&self, reason: impl ToString) -> WireError {
-        WireError::Garbled {
-            broker: self.address.to_string(),
-            request: RequestName(R::KEY),
-            reason: reason.to_string(),
-        }
+    pub(super) fn garbled(&self, kind: Kind, reason: impl ToString) -> WireError {
+        WireError::Garbled { broker: self.address.to_string(), request: kind.name, reason: reason.to_string() }
     }
 }
 
@@ -320,20 +348,15 @@ async fn connect(address: &HostPort, until: Instant) -> io::Result<TcpStream> {
 }
 
 /// What is behind the header of a response.
-pub(super) fn response_body<R: Request>(version: i16, frame: Bytes) -> anyhow::Result<Bytes> {
-    let mut frame = Guarded::new(frame, is_flexible::<R>(version));
-    ResponseHeader::decode(&mut frame, R::Response::header_version(version))?;
+pub(super) fn response_body(kind: Kind, version: i16, frame: Bytes) -> anyhow::Result<Bytes> {
+    let mut frame = Guarded::new(frame, kind.is_flexible(version));
+    ResponseHeader::decode(&mut frame, (kind.response_header)(version))?;
     Ok(frame.into_rest())
 }
 
 /// Reads a response behind its header.
 pub(super) fn read<R: Request>(version: i16, body: Bytes) -> anyhow::Result<R::Response> {
-    R::Response::decode(&mut Guarded::new(body, is_flexible::<R>(version)), version)
-}
-
-/// Whether lengths are varints (KIP-482). The header of one response stays as it was, for brokers that know no other.
-fn is_flexible<R: Request>(version: i16) -> bool {
-    R::Response::header_version(version) > 0 || (R::KEY == ApiVersionsRequest::KEY && version >= 3)
+    R::Response::decode(&mut Guarded::new(body, Kind::of::<R>().is_flexible(version)), version)
 }
 
 /// Reads one length-prefixed response. The inner error says that it cannot be one. Memory grows with what has arrived, not

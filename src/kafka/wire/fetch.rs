@@ -14,6 +14,7 @@ use tokio::time::{Duration, Instant};
 use super::{
     Cluster, Fetched, WireError,
     cluster::Peer,
+    connection::{Kind, writing},
     fetched::{self, TOPIC_IDS_SINCE},
 };
 use crate::{
@@ -68,7 +69,8 @@ impl Cluster {
                 .with_session_epoch(-1)
                 .with_topics(vec![to])
         };
-        let answer = self.ask_raw::<FetchRequest>(Peer::Node(leader), until, 4, build).await?;
+        let answer =
+            self.ask_raw(Peer::Node(leader), until, (Kind::of::<FetchRequest>(), 4), &mut writing(build)).await?;
         let answer = answer.read(fetched::read)?;
         self.heed(Peer::Node(leader), &answer);
         answer.check(answer.response.code.0, || format!("topic {topic}"))?;

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use kafka_protocol::{messages::*, protocol::Request};
 
 use super::{
-    connection::{read, read_frame, response_body},
+    connection::{Kind, read, read_frame, response_body},
     fetched,
 };
 
@@ -19,8 +19,8 @@ fn frames(mut stream: &[u8]) -> impl Iterator<Item = Bytes> {
 /// Takes the header off each frame, with and without tagged fields.
 pub fn headers(stream: &[u8]) {
     for frame in frames(stream) {
-        let _ = response_body::<MetadataRequest>(0, frame.clone());
-        let _ = response_body::<MetadataRequest>(9, frame);
+        let _ = response_body(Kind::of::<MetadataRequest>(), 0, frame.clone());
+        let _ = response_body(Kind::of::<MetadataRequest>(), 9, frame);
     }
 }
 
@@ -51,7 +51,7 @@ fn decode<R: Request>(version: u8, frame: Bytes) {
 fn decode_by<R: Request, T, E>(version: u8, frame: Bytes, read: impl FnOnce(i16, Bytes) -> Result<T, E>) {
     let versions = R::VERSIONS;
     let version = versions.min + i16::from(version) % (versions.max - versions.min + 1);
-    if let Ok(body) = response_body::<R>(version, frame) {
+    if let Ok(body) = response_body(Kind::of::<R>(), version, frame) {
         let _ = read(version, body);
     }
 }

@@ -16,6 +16,7 @@ use super::{
     cluster::Peer,
     connection::{Kind, writing},
     fetched::{self, TOPIC_IDS_SINCE},
+    throttle::Throttled,
 };
 use crate::{
     kafka::Isolation,
@@ -38,7 +39,8 @@ pub(in crate::kafka) struct Wanted {
 impl Cluster {
     /// Asks `leader` once what these partitions of a topic hold, and waits up to `max_wait` for there to be something. The
     /// first of them that has anything gets a whole batch, whatever its size; the others may have to ask again. Answers
-    /// come in the order of `wanted`; `None` stands for one that is missing.
+    /// come in the order of `wanted`; `None` stands for one that is missing. There is no answer at all where we are over the
+    /// broker's quota, and it has kept what it read (KIP-13).
     pub(in crate::kafka) async fn fetch(
         &self,
         leader: i32,
@@ -47,7 +49,7 @@ impl Cluster {
         isolation: Isolation,
         max_wait: Duration,
         until: Instant,
-    ) -> Result<Vec<Option<Fetched>>, WireError> {
+    ) -> Result<Option<Vec<Option<Fetched>>>, WireError> {
         let build = |version| {
             let to = FetchTopic::default().with_partitions(wanted.iter().map(asked).collect());
             let to = if version >= TOPIC_IDS_SINCE {
@@ -74,8 +76,11 @@ impl Cluster {
         let answer = answer.read(fetched::read)?;
         self.heed(Peer::Node(leader), &answer);
         answer.check(answer.response.code.0, || format!("topic {topic}"))?;
+        if answer.response.partitions.is_empty() && answer.response.throttle().is_some() {
+            return Ok(None);
+        }
         let mut by_partition: HashMap<_, _> = answer.response.partitions.into_iter().collect();
-        Ok(wanted.iter().map(|wanted| by_partition.remove(&wanted.partition)).collect())
+        Ok(Some(wanted.iter().map(|wanted| by_partition.remove(&wanted.partition)).collect()))
     }
 }
 

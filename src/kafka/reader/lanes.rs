@@ -71,6 +71,8 @@ const QUIET: usize = 1;
 struct Lane {
     running: bool,
     waiting: Vec<Want>,
+    /// How many bytes to ask for at the most, since the broker granted nothing.
+    granted: Option<usize>,
 }
 
 /// Something to be fetched, and who waits for it.
@@ -160,12 +162,11 @@ impl Drop for Run {
 impl Run {
     async fn run(self) {
         let mut quiet_wait = SHORTEST_QUIET;
-        let mut granted = usize::MAX;
         loop {
             let wants = self.take();
             let Some(longest) = wants.iter().map(|want| want.max_wait).min() else { return };
             let wait = if self.which == BUSY { BUSY_WAIT } else { quiet_wait }.min(longest);
-            let found = self.serve(wants, wait, &mut granted).await;
+            let found = self.serve(wants, wait).await;
             if self.which == QUIET {
                 quiet_wait = if found { SHORTEST_QUIET } else { (quiet_wait * 2).min(longest.max(SHORTEST_QUIET)) };
                 tokio::time::sleep(GATHER).await;
@@ -195,26 +196,36 @@ impl Run {
         taken
     }
 
-    /// Asks for as much as is `granted` altogether, and gives each its part. Says whether there was anything.
-    async fn serve(&self, wants: Vec<Want>, wait: Duration, granted: &mut usize) -> bool {
+    /// What the broker grants, which is kept beyond the lane's end: a lane of one partition ends with each answer.
+    fn grant(&self, next: impl FnOnce(Option<usize>) -> Option<usize>) {
+        if let Some(lanes) = self.inner.lock().get_mut(&self.leader) {
+            let granted = &mut lanes[self.which].granted;
+            *granted = next(*granted);
+        }
+    }
+
+    /// Asks for as much as is granted altogether, and gives each its part. Says whether there was anything.
+    async fn serve(&self, wants: Vec<Want>, wait: Duration) -> bool {
         let Inner { clusters, topic, isolation, .. } = &*self.inner;
         let cluster = &clusters[self.which];
         cluster.learn_from(&self.inner.cluster);
-        let each = (*granted / wants.len()).max(1);
+        let granted = self.inner.lock().get(&self.leader).and_then(|lanes| lanes[self.which].granted);
+        let each = granted.map_or(usize::MAX, |granted| (granted / wants.len()).max(1));
         let wanted = wants.iter().map(|want| Wanted { max_bytes: want.wanted.max_bytes.min(each), ..want.wanted });
         let wanted: Vec<_> = wanted.collect();
         let until = Instant::now() + wait + cluster.deadlines().request;
         let of = (&**topic, wants[0].id);
         match cluster.fetch(self.leader, of, &wanted, *isolation, wait, until).await {
             Ok(None) => {
-                *granted = (wanted.iter().map(|wanted| wanted.max_bytes).sum::<usize>() / 2).max(LEAST_BYTES);
+                let half = wanted.iter().map(|wanted| wanted.max_bytes).sum::<usize>() / 2;
+                self.grant(|_| Some(half.max(LEAST_BYTES)));
                 for want in wants {
                     let _ = want.answer.send(Ok(None));
                 }
                 false
             }
             Ok(Some(fetched)) => {
-                *granted = granted.saturating_mul(2);
+                self.grant(|granted| granted.and_then(|granted| granted.checked_mul(2)));
                 let mut found = false;
                 for (want, fetched) in wants.into_iter().zip(fetched) {
                     if let Some(fetched) = fetched {

@@ -1,6 +1,14 @@
 //! Both readers and the way from one to the other: against what a log can hold, in the in-memory broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kafka_protocol::{
+    messages::{ApiVersionsRequest, FetchRequest, FetchResponse, MetadataRequest},
+    protocol::Request,
+};
 
 use super::{ReadBy, Reader, Readers, WireReaders};
 use crate::{
@@ -8,9 +16,12 @@ use crate::{
     kafka::{
         Deadlines, Isolation,
         batch::tests::{CONTROL, Plan, Planned, TRANSACTIONAL, codecs::Codec},
-        wire::Cluster,
+        wire::{
+            Cluster,
+            scripted::{self, Asked},
+        },
     },
-    record::{Header, Offset, Outgoing, Record},
+    record::{Header, Offset, Outgoing, Record, TopicId},
     source::{Batch, PartitionReader, ReadError},
 };
 
@@ -399,4 +410,31 @@ mod decoding {
         let rest = Rest::new(Offset(0), fetched, Isolation::ReadCommitted);
         assert_eq!(rest.end, Offset(1), "there the open transaction begins");
     }
+}
+
+/// A broker over whose quota we are keeps what it has read, and says only how long to wait (KIP-13).
+#[tokio::test]
+async fn a_broker_that_grants_nothing_is_not_away_and_is_asked_for_less() {
+    let asked_for = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked_for);
+    let cluster = scripted::cluster(move |asked: &Asked| {
+        if asked.is::<ApiVersionsRequest>() {
+            let known = [(ApiVersionsRequest::KEY, 0, 4), (MetadataRequest::KEY, 0, 12), (FetchRequest::KEY, 4, 12)];
+            return asked.versions(&known);
+        }
+        if !asked.is::<FetchRequest>() {
+            return asked.quiet();
+        }
+        seen.lock().unwrap().push(asked.body::<FetchRequest>().topics[0].partitions[0].partition_max_bytes);
+        asked.reply::<FetchRequest>(&FetchResponse::default().with_throttle_time_ms(1))
+    })
+    .await;
+    let readers = WireReaders::new(&cluster, T.into(), Isolation::default(), 64 << 20);
+    let mut reader = Readers::new(readers, ReadBy::Wire, 1).partition(0, TopicId::default());
+    for _ in 0..3 {
+        let batch = fetch(&mut reader, 7, 4_000).await.expect("it is not away");
+        assert_eq!((batch.next, batch.high_watermark, batch.records.len()), (Offset(7), Offset(7), 0));
+    }
+    let asked_for = asked_for.lock().unwrap();
+    assert!(asked_for.starts_with(&[4_000]) && asked_for.contains(&2_000), "{asked_for:?}");
 }

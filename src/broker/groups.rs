@@ -103,7 +103,8 @@ impl Groups {
 
     /// Does what was due until now in all groups. Says whether there was something.
     pub(super) fn advance(&mut self, now: Instant) -> bool {
-        self.by_id.values_mut().fold(false, |changed, group| group.classic.advance(now) || changed)
+        // Each of them, also when the first has changed already.
+        self.by_id.values_mut().filter_map(|group| group.classic.advance(now).then_some(())).count() > 0
     }
 
     /// Somebody joins.

@@ -66,6 +66,8 @@ pub mod kafka;
 pub mod lineage;
 mod longshore;
 pub mod loss;
+#[cfg_attr(not(test), expect(dead_code, reason = "the run does not join groups yet"))]
+mod membership;
 pub mod offsets;
 pub mod page;
 pub mod pool;

@@ -1,6 +1,6 @@
 //! Topics: their partitions, leaders and ends, and how to make one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::{join_all, try_join_all};
 use kafka_protocol::{
@@ -42,6 +42,17 @@ impl TopicView {
     }
 }
 
+/// One of all topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedTopic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it is one of Kafka's own, such as `__consumer_offsets`.
+    pub is_internal: bool,
+    /// How it looks.
+    pub view: TopicView,
+}
+
 /// A partition, as one broker sees it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionView {
@@ -75,26 +86,47 @@ impl Cluster {
     }
 
     pub(super) async fn topic_once(&self, topic: &str, until: Instant) -> Result<Option<TopicView>, WireError> {
-        let answer = self.metadata(&[topic], until).await?;
+        let answer = self.metadata(Some(&[topic]), until).await?;
         let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
         let Some(view) = answer.response.topics.iter().find(named) else {
             return Err(answer.lacks(format_args!("topic {topic}")));
         };
-        if ErrorCode(view.error_code).is(ResponseError::UnknownTopicOrPartition) {
+        if is_absent(ErrorCode(view.error_code)) {
             return Ok(None);
         }
         answer.check(view.error_code, || format!("topic {topic}"))?;
-        let mut partitions: Vec<_> = view
-            .partitions
-            .iter()
-            .map(|p| PartitionView {
-                partition: p.partition_index,
-                leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
-                epoch: LeaderEpoch(p.leader_epoch),
-            })
-            .collect();
-        partitions.sort_unstable_by_key(|p| p.partition);
-        Ok(Some(TopicView { id: TopicId(view.topic_id), partitions }))
+        Ok(Some(viewed(view)))
+    }
+
+    /// All topics that there are and that we may see, by name, from one broker's answer. A topic that is just going away may
+    /// be left out before it is gone.
+    ///
+    /// # Errors
+    /// No broker can be asked in time.
+    pub async fn topics(&self) -> Result<Vec<NamedTopic>, WireError> {
+        self.retrying(|until| self.topics_once(until)).await
+    }
+
+    async fn topics_once(&self, until: Instant) -> Result<Vec<NamedTopic>, WireError> {
+        let answer = self.metadata(None, until).await?;
+        let mut topics = Vec::new();
+        for topic in &answer.response.topics {
+            let Some(name) = &topic.name else { return Err(answer.lacks("the name of a topic")) };
+            match answer.check(topic.error_code, || format!("topic {}", name.as_str())) {
+                Ok(()) => topics.push(NamedTopic {
+                    name: name.as_str().into(),
+                    is_internal: topic.is_internal,
+                    view: viewed(topic),
+                }),
+                // Listed, but not there (any more), or not ours to see.
+                Err(error) if is_absent(ErrorCode(topic.error_code)) || error.is_refusal() => {
+                    tracing::debug!(%error, "a topic is left out");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
     }
 
     /// Creates `topic`, with the broker's own number of partitions unless one is named, and its own replication factor;
@@ -128,7 +160,7 @@ impl Cluster {
 
     async fn create_topic_once(&self, topic: &str, partitions: Option<i32>, until: Instant) -> Result<(), WireError> {
         // Only the controller creates topics before KRaft; with KRaft this is a broker that passes the request on.
-        let controller = self.metadata(&[], until).await?.response.controller_id;
+        let controller = self.metadata(Some(&[]), until).await?.response.controller_id;
         let timeout_ms = until.saturating_duration_since(Instant::now()).as_millis();
         let build = |_| {
             let name = StrBytes::from_string(topic.to_owned());
@@ -247,6 +279,21 @@ impl Cluster {
         });
         Ok(join_all(asked).await.into_iter().flatten().collect())
     }
+}
+
+fn is_absent(code: ErrorCode) -> bool {
+    code.is(ResponseError::UnknownTopicOrPartition)
+}
+
+fn viewed(topic: &MetadataResponseTopic) -> TopicView {
+    let partitions = topic.partitions.iter().map(|p| PartitionView {
+        partition: p.partition_index,
+        leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
+        epoch: LeaderEpoch(p.leader_epoch),
+    });
+    let mut partitions: Vec<_> = partitions.collect();
+    partitions.sort_unstable_by_key(|p| p.partition);
+    TopicView { id: TopicId(topic.topic_id), partitions }
 }
 
 /// Where did `asked` end, of a partition that is led in epoch `current`?

@@ -6,7 +6,7 @@ use futures::future::{join_all, try_join_all};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        BrokerId, CreateTopicsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+        BrokerId, CreateTopicsRequest, ListOffsetsRequest, MetadataResponse, OffsetForLeaderEpochRequest,
         create_topics_request::CreatableTopic,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_response::MetadataResponseTopic,
@@ -74,27 +74,18 @@ impl Cluster {
         self.retrying(|until| self.topic_once(topic, until)).await
     }
 
+    /// How each of these topics looks now, in their order, by one request: as [`topic`](Self::topic), but what is wrong with
+    /// one of them is not tried again, and does not keep the others from being told.
+    ///
+    /// # Errors
+    /// No broker can be asked in time.
+    pub async fn topics(&self, topics: &[&str]) -> Result<Vec<Result<Option<TopicView>, WireError>>, WireError> {
+        let answer = self.retrying(|until| self.metadata(topics, until)).await?;
+        Ok(topics.iter().map(|topic| view(&answer, topic)).collect())
+    }
+
     pub(super) async fn topic_once(&self, topic: &str, until: Instant) -> Result<Option<TopicView>, WireError> {
-        let answer = self.metadata(&[topic], until).await?;
-        let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
-        let Some(view) = answer.response.topics.iter().find(named) else {
-            return Err(answer.lacks(format_args!("topic {topic}")));
-        };
-        if ErrorCode(view.error_code).is(ResponseError::UnknownTopicOrPartition) {
-            return Ok(None);
-        }
-        answer.check(view.error_code, || format!("topic {topic}"))?;
-        let mut partitions: Vec<_> = view
-            .partitions
-            .iter()
-            .map(|p| PartitionView {
-                partition: p.partition_index,
-                leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
-                epoch: LeaderEpoch(p.leader_epoch),
-            })
-            .collect();
-        partitions.sort_unstable_by_key(|p| p.partition);
-        Ok(Some(TopicView { id: TopicId(view.topic_id), partitions }))
+        view(&self.metadata(&[topic], until).await?, topic)
     }
 
     /// Creates `topic`, with the broker's own number of partitions unless one is named, and its own replication factor;
@@ -247,6 +238,29 @@ impl Cluster {
         });
         Ok(join_all(asked).await.into_iter().flatten().collect())
     }
+}
+
+/// What is said of a topic.
+fn view(answer: &Answer<MetadataResponse>, topic: &str) -> Result<Option<TopicView>, WireError> {
+    let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
+    let Some(view) = answer.response.topics.iter().find(named) else {
+        return Err(answer.lacks(format_args!("topic {topic}")));
+    };
+    if ErrorCode(view.error_code).is(ResponseError::UnknownTopicOrPartition) {
+        return Ok(None);
+    }
+    answer.check(view.error_code, || format!("topic {topic}"))?;
+    let mut partitions: Vec<_> = view
+        .partitions
+        .iter()
+        .map(|p| PartitionView {
+            partition: p.partition_index,
+            leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
+            epoch: LeaderEpoch(p.leader_epoch),
+        })
+        .collect();
+    partitions.sort_unstable_by_key(|p| p.partition);
+    Ok(Some(TopicView { id: TopicId(view.topic_id), partitions }))
 }
 
 /// Where did `asked` end, of a partition that is led in epoch `current`?

@@ -311,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn topics_are_repeated_or_listed() {
+        let topics = |typed: &[&str], env: &[(&str, &str)]| {
+            let env: Vec<_> = OLD[..2].iter().chain(env).copied().collect();
+            format!("{:?}", read_with(typed, &env, &[]).unwrap().config)
+        };
+        let both = r#"topics: ["a", "b"]"#;
+        assert!(topics(&["-t", "a", "--topic", "b"], &[("KAFKA_TOPIC_NAME", "c")]).contains(both));
+        assert!(topics(&["-t", "a,b"], &[]).contains(both));
+        assert!(topics(&[], &[("KAFKA_TOPIC_NAME", "a, b")]).contains(both));
+    }
+
+    #[test]
     fn no_reply_and_reply_topic_go_by_the_nearer_layer() {
         let drop = ("LONGSHORE_ON_FAILURE", "drop");
         let reply = |typed: &[&str], env: &[(&str, &str)]| {

@@ -369,6 +369,25 @@ mod tests {
     }
 
     #[test]
+    fn several_topics_are_each_checked() {
+        let topics = |list: &[&str]| Settings { topics: list.iter().map(|t| (*t).to_owned()).collect(), ..good() };
+        assert_eq!(topics(&["t", "u"]).check().unwrap().topics, ["t", "u"]);
+        check_errors(
+            topics(&["t", "", "a b", "t"]),
+            &["--topic is empty", "--topic 'a b' has", "--topic t is named twice"],
+        );
+        check_errors(topics(&[" ", ""]), &["--topic (KAFKA_TOPIC_NAME) is required"]);
+        let settings = Settings { reply_topic: Some("u".to_owned()), ..topics(&["t", "u"]) };
+        check_errors(settings, &["--reply-topic is the topic that is worked off, u"]);
+        let some = Assign::Partitions([0].into());
+        check_errors(
+            Settings { assign: some.clone(), ..topics(&["t", "u"]) },
+            &["--assign names partitions of one topic"],
+        );
+        assert!(Settings { assign: some, ..topics(&["t"]) }.check().is_ok());
+    }
+
+    #[test]
     fn with_nobody_told_the_user_has_to_decide() {
         check_errors(Settings { reply_topic: None, ..good() }, &["--on-failure"]);
         let drop = Settings { reply_topic: None, on_failure: Some(OnFailure::Drop), ..good() };

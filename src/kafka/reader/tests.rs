@@ -232,6 +232,40 @@ async fn partitions_of_one_broker_share_fetches() {
 }
 
 #[tokio::test]
+async fn partitions_of_several_topics_share_fetches_and_each_gets_its_own() {
+    // The last version by which topics go by their names, and the newest.
+    for newest in [Some(12), None] {
+        let broker = broker(3);
+        if let Some(newest) = newest {
+            broker.cap_version(ApiKey::Fetch, newest);
+        }
+        let topics = [T, "u", "v"];
+        broker.create_topic("u", 3).unwrap();
+        broker.create_topic("v", 3).unwrap();
+        let all = topics.into_iter().flat_map(|topic| (0..3).map(move |partition| (topic, partition)));
+        for (topic, partition) in all.clone() {
+            broker.append_values(topic, partition, [format!("{topic}-{partition}")]).unwrap();
+        }
+        let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 1 << 20);
+        let reading = all.map(|(topic, partition)| {
+            let source = Arc::new(TopicPartition::new(topic, partition));
+            let mut reader = readers.partition(&source, broker.topic_id(topic).unwrap());
+            async move {
+                let records = read_all(&mut reader, 0, 1000).await;
+                assert_eq!(values(&records), [source.to_string()]);
+                assert_eq!(records[0].source, source);
+                for _ in 0..2 {
+                    assert!(fetch(&mut reader, 1, 1000).await.unwrap().records.is_empty());
+                }
+            }
+        });
+        futures::future::join_all(reading).await;
+        let fetches = broker.requests(ApiKey::Fetch);
+        assert!(fetches < 18, "{fetches} fetches for 27 wishes");
+    }
+}
+
+#[tokio::test]
 async fn a_busy_partition_does_not_wait_behind_a_quiet_one() {
     let broker = broker(2);
     let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 1 << 20);

@@ -94,10 +94,13 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
     let defaults = Settings::default();
     let text = |value: Option<Value>| value.map(|value| value.text);
     let brokers = text(from.layers.value(args.brokers.as_ref(), "brokers"));
+    // Kafka takes no commas in names.
+    let typed = (!args.topic.is_empty()).then(|| args.topic.join(","));
+    let topics = text(from.layers.value(typed.as_ref(), "topic"));
     let settings = Settings {
         brokers: brokers.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect(),
         group: text(from.layers.value(args.group.as_ref(), "group")),
-        topic: text(from.layers.value(args.topic.as_ref(), "topic")),
+        topics: topics.iter().flat_map(|list| list.split(',')).map(|topic| topic.trim().to_owned()).collect(),
         reply_topic: from.reply_topic(args),
         dead_letter_topic: text(from.layers.value(args.dead_letter_topic.as_ref(), "dead-letter-topic")),
         on_failure: from.get(args.on_failure.as_ref(), "on-failure", on_failure),
@@ -282,9 +285,13 @@ mod tests {
     fn the_old_services_environment_is_enough() {
         let run = read_with(&[], &OLD, &[]).unwrap();
         let shown = format!("{:?}", run.config);
-        for part in
-            [r#"host: "k", port: 9092"#, r#"group: "g""#, r#"topic: "t""#, "Scenario-Execute-Response", "workers: 32"]
-        {
+        for part in [
+            r#"host: "k", port: 9092"#,
+            r#"group: "g""#,
+            r#"topics: ["t"]"#,
+            "Scenario-Execute-Response",
+            "workers: 32",
+        ] {
             assert!(shown.contains(part), "{shown} lacks {part}");
         }
         assert_eq!(run.task_time, Duration::from_secs(5));
@@ -301,6 +308,18 @@ mod tests {
         assert!(shown(&[], &[], &file).contains(r#"host: "k""#), "KAFKA_SERVER of the environment is nearer");
         assert!(shown(&[], &[("LONGSHORE_WORKERS", "4")], &file).contains("workers: 4,"));
         assert!(shown(&["--workers", "5"], &[("LONGSHORE_WORKERS", "4")], &file).contains("workers: 5,"));
+    }
+
+    #[test]
+    fn topics_are_repeated_or_listed() {
+        let topics = |typed: &[&str], env: &[(&str, &str)]| {
+            let env: Vec<_> = OLD[..2].iter().chain(env).copied().collect();
+            format!("{:?}", read_with(typed, &env, &[]).unwrap().config)
+        };
+        let both = r#"topics: ["a", "b"]"#;
+        assert!(topics(&["-t", "a", "--topic", "b"], &[("KAFKA_TOPIC_NAME", "c")]).contains(both));
+        assert!(topics(&["-t", "a,b"], &[]).contains(both));
+        assert!(topics(&[], &[("KAFKA_TOPIC_NAME", "a, b")]).contains(both));
     }
 
     #[test]

@@ -48,10 +48,10 @@ pub enum From {
 /// Which partitions to work off (`--assign`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Assign {
-    /// All that the topic has at the start.
+    /// All that the topics have, those that are added while it runs, too.
     #[default]
     All,
-    /// These.
+    /// These, of the one topic that there is.
     Partitions(BTreeSet<i32>),
 }
 
@@ -73,7 +73,7 @@ pub enum Offsets {
 pub struct Settings {
     pub brokers: Vec<String>,
     pub group: Option<String>,
-    pub topic: Option<String>,
+    pub topics: Vec<String>,
     pub reply_topic: Option<String>,
     pub dead_letter_topic: Option<String>,
     pub on_failure: Option<OnFailure>,
@@ -100,7 +100,7 @@ impl Default for Settings {
         Self {
             brokers: Vec::new(),
             group: None,
-            topic: None,
+            topics: Vec::new(),
             reply_topic: Some(DEFAULT_REPLY_TOPIC.to_owned()),
             dead_letter_topic: None,
             on_failure: None,
@@ -130,7 +130,8 @@ pub struct Config {
     /// At least one.
     pub(crate) brokers: Vec<HostPort>,
     pub(crate) group: String,
-    pub(crate) topic: String,
+    /// At least one, and none twice.
+    pub(crate) topics: Vec<String>,
     pub(crate) reply_topic: Option<String>,
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) policy: Policy,
@@ -181,18 +182,14 @@ impl Settings {
             }
         };
         let group = required(self.group, "--group (KAFKA_CONSUMER_GROUP)");
-        let topic = required(self.topic, "--topic (KAFKA_TOPIC_NAME)");
+        check_topics(&self.topics, &mut errors);
         let brokers = check_brokers(&self.brokers, &mut errors);
-        let topics = [
-            ("--topic", Some(&topic).filter(|topic| !topic.is_empty())),
-            ("--reply-topic", self.reply_topic.as_ref()),
-            ("--dead-letter-topic", self.dead_letter_topic.as_ref()),
-        ];
-        for (flag, name) in topics {
-            errors.extend(name.and_then(|name| wrong_topic_name(name)).map(|wrong| format!("{flag} {wrong}")));
-            if flag != "--topic" && name == Some(&topic) {
+        let written = [("--reply-topic", &self.reply_topic), ("--dead-letter-topic", &self.dead_letter_topic)];
+        for (flag, name) in written.into_iter().filter_map(|(flag, name)| Some((flag, name.as_ref()?))) {
+            errors.extend(wrong_topic_name(name).map(|wrong| format!("{flag} {wrong}")));
+            if self.topics.contains(name) {
                 errors.push(format!(
-                    "{flag} is the topic that is worked off, {topic}: its own answers would be its messages"
+                    "{flag} is the topic that is worked off, {name}: its own answers would be its messages"
                 ));
             }
         }
@@ -236,6 +233,9 @@ impl Settings {
         if self.assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());
         }
+        if self.assign != Assign::All && self.topics.len() > 1 {
+            errors.push("--assign names partitions of one topic: of several topics, all are worked off".to_owned());
+        }
         if self.reader == ReadBy::Rskafka && self.isolation == Isolation::ReadCommitted {
             errors.push(
                 "--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned(),
@@ -251,7 +251,7 @@ impl Settings {
         Ok(Config {
             brokers,
             group,
-            topic,
+            topics: self.topics,
             reply_topic: self.reply_topic,
             dead_letter_topic: self.dead_letter_topic,
             policy,
@@ -272,6 +272,18 @@ impl Settings {
 
             security,
         })
+    }
+}
+
+fn check_topics(topics: &[String], errors: &mut Vec<String>) {
+    if topics.iter().all(|topic| topic.trim().is_empty()) {
+        return errors.push("--topic (KAFKA_TOPIC_NAME) is required".to_owned());
+    }
+    for (place, topic) in topics.iter().enumerate() {
+        errors.extend(wrong_topic_name(topic).map(|wrong| format!("--topic {wrong}")));
+        if topics[..place].contains(topic) {
+            errors.push(format!("--topic {topic} is named twice"));
+        }
     }
 }
 
@@ -314,7 +326,7 @@ mod tests {
         Settings {
             brokers: vec!["localhost".to_owned()],
             group: Some("g".to_owned()),
-            topic: Some("t".to_owned()),
+            topics: vec!["t".to_owned()],
             ..Settings::default()
         }
     }
@@ -354,6 +366,25 @@ mod tests {
         check_errors(Settings { reply_topic: Some("t".to_owned()), ..good() }, &["--reply-topic is the topic"]);
         let settings = Settings { dead_letter_topic: Some("t".to_owned()), ..good() };
         check_errors(settings, &["--dead-letter-topic is the topic"]);
+    }
+
+    #[test]
+    fn several_topics_are_each_checked() {
+        let topics = |list: &[&str]| Settings { topics: list.iter().map(|t| (*t).to_owned()).collect(), ..good() };
+        assert_eq!(topics(&["t", "u"]).check().unwrap().topics, ["t", "u"]);
+        check_errors(
+            topics(&["t", "", "a b", "t"]),
+            &["--topic is empty", "--topic 'a b' has", "--topic t is named twice"],
+        );
+        check_errors(topics(&[" ", ""]), &["--topic (KAFKA_TOPIC_NAME) is required"]);
+        let settings = Settings { reply_topic: Some("u".to_owned()), ..topics(&["t", "u"]) };
+        check_errors(settings, &["--reply-topic is the topic that is worked off, u"]);
+        let some = Assign::Partitions([0].into());
+        check_errors(
+            Settings { assign: some.clone(), ..topics(&["t", "u"]) },
+            &["--assign names partitions of one topic"],
+        );
+        assert!(Settings { assign: some, ..topics(&["t"]) }.check().is_ok());
     }
 
     #[test]

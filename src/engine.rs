@@ -174,9 +174,7 @@ impl Engine {
                     self.take_in(news, working, now);
                 }
             }
-            Event::Looked(committer::Outcome::Looked { findings, kept }) => {
-                self.scheduler.handle_looked(findings, &kept, now);
-            }
+            Event::Looked(committer::Outcome::Looked(looked)) => self.scheduler.handle_looked(looked, now),
             Event::Looked(committer::Outcome::Failed) => self.scheduler.handle_unanswered(now),
             Event::Looked(committer::Outcome::Ended(error)) => {
                 self.scheduler.handle_unanswered(now);
@@ -205,18 +203,22 @@ impl Engine {
 
     /// Starts the fetch loops that are to begin, and ends those of lives that are over.
     fn begin_fetching(&mut self) {
-        let mut begun = false;
+        let mut changed = false;
         while let Some(begin) = self.scheduler.poll_begin() {
-            begun = true;
+            changed = true;
             let room = self.fetching.get(&begin.id).map(|fetching| Arc::clone(&fetching.room));
             let (id, scheduler, limits) = (begin.id, &self.scheduler, &self.limits);
             limits.share(scheduler.partitions());
             self.fetching.insert(id, (self.start_fetching)(begin, room, &mut self.tasks));
         }
-        if begun {
-            for (id, fetching) in &self.fetching {
-                fetching.over.store(!self.scheduler.reads_on(*id), Ordering::Relaxed);
+        while let Some(id) = self.scheduler.poll_over() {
+            changed = true;
+            if let Some(fetching) = self.fetching.get(&id) {
+                fetching.over.store(true, Ordering::Relaxed);
             }
+        }
+        if changed {
+            self.limits.share(self.scheduler.partitions());
             // What a loop still holds of its room comes back to it.
             self.fetching.retain(|id, fetching| self.scheduler.knows(*id) || Arc::strong_count(&fetching.room) > 1);
         }

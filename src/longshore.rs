@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    committer::Committer,
+    committer::{Committer, FINDING_OUT},
     config::{Assign, Config, ConfigErrors, Settings},
     drain::{self, Drain, Watch},
     engine::{Engine, Fetching, StartFetching},
@@ -179,6 +179,7 @@ impl Longshore {
             on_data_loss: self.config.on_data_loss,
             patience: self.config.startup_timeout,
             all_partitions: self.config.assign == Assign::All,
+            several_topics: self.config.topics.len() > 1,
             until_end: self.config.until_end,
         };
         let mut scheduler = Scheduler::new(rules, begun);
@@ -206,23 +207,24 @@ impl Longshore {
     /// Puts the parts together and starts those that run beside the engine.
     fn engine(self, mut scheduler: Scheduler, ready: Ready) -> Result<Engine, RunError> {
         let Self { config, task, watch, progress, listeners, .. } = self;
-        let Ready { cluster, topic, id, store, assignments, there, losses, lag, replies, dead_letters } = ready;
+        let Ready { cluster, store, taken, losses, lag, replies, dead_letters } = ready;
         let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
         pool.warm_up(usize::try_from(lag).unwrap_or_default());
-        let wire = WireReaders::new(&cluster, Arc::clone(&topic), config.isolation, config.max_in_flight_bytes);
-        let readers = Readers::new(wire, config.reader, assignments.len());
+        let partitions = taken.iter().map(|taken| taken.assignments.len()).sum();
+        let wire = WireReaders::new(&cluster, config.isolation, config.max_in_flight_bytes);
+        let readers = Readers::new(wire, config.reader, partitions);
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
         let mut tasks = JoinSet::new();
 
-        limits.share(assignments.len());
-        let (events, fetched) = mpsc::channel(assignments.len().max(8));
+        limits.share(partitions);
+        let (events, fetched) = mpsc::channel(partitions.max(8));
         let fetch_limits = Arc::clone(&limits);
         let start_fetching: StartFetching = Box::new(move |begin, room, tasks| {
             let room = room.unwrap_or_else(|| Arc::new(fetch_limits.partition_room(config.workers)));
             let over = Arc::new(AtomicBool::new(false));
             let fetch_loop = FetchLoop {
-                reader: readers.partition(begin.source.partition, begin.topic_id),
+                reader: readers.partition(&begin.source, begin.topic_id),
                 assignment: begin.id,
                 source: begin.source,
                 limits: Arc::clone(&fetch_limits),
@@ -237,8 +239,9 @@ impl Longshore {
 
         let (asks, requests) = mpsc::channel(1);
         let (outcomes, looked) = mpsc::channel(1);
-        let log = TopicWatch { cluster: cluster.clone(), topic: Arc::clone(&topic) };
-        tasks.spawn(Committer { topic, id, log, store, requests, outcomes }.run());
+        let ids = taken.iter().map(|taken| (Arc::clone(&taken.topic), taken.id)).collect();
+        let log = TopicWatch { cluster: cluster.clone() };
+        tasks.spawn(Committer { ids, log, store, patience: FINDING_OUT, requests, outcomes }.run());
 
         let (told, written) = mpsc::channel(64);
         let sink = |to: Option<Written>| {
@@ -251,9 +254,9 @@ impl Longshore {
         let (replies, dead_letters) = (sink(replies), sink(dead_letters));
 
         for loss in losses {
-            scheduler.lose(loss);
+            scheduler.tell_loss(loss);
         }
-        scheduler.assign(id, assignments, there, Instant::now());
+        scheduler.assign(taken, Instant::now());
         Ok(Engine {
             scheduler,
             pool,
@@ -301,8 +304,10 @@ impl Builder {
         brokers(&str) => |s, list| s.brokers = list.split(',').map(str::to_owned).collect();
         /// The group, for which progress is kept.
         group(impl Into<String>) => |s, group| s.group = Some(group.into());
-        /// The topic to work off.
-        topic(impl Into<String>) => |s, topic| s.topic = Some(topic.into());
+        /// A topic to work off. To name several, say it several times.
+        topic(impl Into<String>) => |s, topic| s.topics.push(topic.into());
+        /// Topics to work off, separated by commas.
+        topics(&str) => |s, list| s.topics.extend(list.split(',').map(|topic| topic.trim().to_owned()));
         /// Where answers go.
         reply_topic(impl Into<String>) => |s, topic| s.reply_topic = Some(topic.into());
         /// Where malformed and failed messages go.

@@ -48,10 +48,10 @@ pub(crate) struct RunArgs {
     /// Consumer group: where progress is kept, as standard tools see it
     #[arg(short, long, value_name = "ID", help_heading = "Kafka")]
     pub(crate) group: Option<String>,
-    /// Topic to work off
-    #[arg(short, long, value_name = "NAME", help_heading = "Kafka")]
-    pub(crate) topic: Option<String>,
-    /// Partitions to work off: all, or some, such as 0,2,5-7 [default: all]
+    /// Topic to work off; may be repeated
+    #[arg(short, long, value_name = "NAME,...", help_heading = "Kafka")]
+    pub(crate) topic: Vec<String>,
+    /// Partitions to work off: all, or, of one topic, some, such as 0,2,5-7 [default: all]
     #[arg(long, value_name = "all|LIST", help_heading = "Kafka")]
     pub(crate) assign: Option<String>,
     /// Which records of transactions to read: read_uncommitted, or read_committed [default: read_uncommitted]

@@ -11,7 +11,7 @@ use crate::{
     lineage::{Bounds, Read, Told, Verified},
     loss::OnDataLoss,
     offsets::Committed,
-    record::{AssignmentId, LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
+    record::{AssignmentId, LeaderEpoch, Offset, Outgoing, PartitionKey, Record, TopicId, TopicIndex, TopicPartition},
     tracker::Tracker,
 };
 
@@ -49,8 +49,11 @@ pub struct Rules {
     pub on_data_loss: OnDataLoss,
     /// How long a topic that is gone is waited for, unless the run is to stop at once.
     pub patience: Duration,
-    /// Whether partitions that are added to the topic are ours, too.
+    /// Whether partitions that are added to a topic are ours, too. Otherwise a topic of which no partition is left is none
+    /// of our business any more.
     pub all_partitions: bool,
+    /// Whether there may be more than one topic, so that the summary has to name them.
+    pub several_topics: bool,
     /// Whether to work off only what is there.
     pub until_end: bool,
 }
@@ -67,16 +70,28 @@ impl Rules {
             on_data_loss: OnDataLoss::Stop,
             patience: Duration::from_secs(60),
             all_partitions: true,
+            several_topics: false,
             until_end: false,
         }
     }
 }
 
+/// What is ours from now on of one topic.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// Which topic of that name.
+    pub id: TopicId,
+    /// All partitions that it has. Those that are not ours are no news when they are seen.
+    pub there: BTreeSet<i32>,
+    /// The partitions, all of this topic. None of them is ours already.
+    pub assignments: Vec<Assignment>,
+}
+
 /// A partition that is ours from now on.
 #[derive(Debug, Clone)]
 pub struct Assignment {
-    /// This life of it.
-    pub id: AssignmentId,
     /// Which it is.
     pub source: Arc<TopicPartition>,
     /// Where reading begins.
@@ -106,11 +121,32 @@ pub struct Begin {
     pub end: Option<Offset>,
 }
 
-/// To look at the log, and to commit. See [`Scheduler::poll_ask`](super::Scheduler::poll_ask).
+/// To look at the logs of all topics, and to commit. See [`Scheduler::poll_ask`](super::Scheduler::poll_ask).
 #[derive(Debug)]
 pub struct Ask {
-    /// The topic that was read.
+    /// What is asked of each topic; each of them once.
+    pub topics: Vec<TopicAsk>,
+}
+
+impl Ask {
+    /// Whether there is something to commit.
+    #[must_use]
+    pub fn has_commits(&self) -> bool {
+        self.topics.iter().any(|topic| !topic.commits.is_empty())
+    }
+}
+
+/// To look at the log of one topic, and to commit for it.
+#[derive(Debug, Clone)]
+pub struct TopicAsk {
+    /// Which.
+    pub topic: TopicIndex,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The topic of that name that was read.
     pub id: TopicId,
+    /// At the last look it was not there.
+    pub missing: bool,
     /// How far, by partition.
     pub reads: BTreeMap<i32, Read>,
     /// The partitions that are known; `None` where it does not matter whether there are others.
@@ -119,18 +155,29 @@ pub struct Ask {
     pub commits: BTreeMap<i32, Committed>,
 }
 
-/// What became of a commit.
+/// What a look showed of one topic, and what became of the commit for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// Which.
+    pub topic: TopicIndex,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// Of no meaning where there was nothing to commit.
+    pub kept: Kept,
+}
+
+/// What became of a commit for one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
     /// It is acknowledged, except for these partitions, which could not be decided.
     AllBut(BTreeSet<i32>),
     /// It was not made, because something is not as it was.
     Held,
-    /// It is not known to be kept.
+    /// It is not known to be kept, or the topic could not be looked at.
     Unknown,
 }
 
-/// What a look at the log showed.
+/// What a look at the log of a topic showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Finding {
@@ -206,11 +253,14 @@ pub(super) const NOTHING: Offset = Offset(i64::MIN);
 
 /// One life of a partition.
 pub(super) struct Life {
+    pub(super) key: PartitionKey,
     pub(super) source: Arc<TopicPartition>,
     pub(super) tracker: Tracker<Record>,
     pub(super) end: Option<Offset>,
     /// The life is over: only what lies below this is still ours, if anything does.
     pub(super) until: Option<Offset>,
+    /// The partition is to go: nothing more is read or started.
+    pub(super) leaving: bool,
     /// Tasks that began in this life, of records that are not ours any more, and that have not ended.
     pub(super) ghosts: usize,
     /// The end of the log, as far as it is known.
@@ -229,6 +279,11 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// Whether more is read of it.
+    pub(super) fn reads_on(&self) -> bool {
+        self.until.is_none() && !self.leaving
+    }
+
     /// Whether this offset is not ours any more.
     pub(super) fn is_past(&self, offset: Offset) -> bool {
         self.until.is_some_and(|until| offset >= until)
@@ -257,6 +312,8 @@ impl Life {
 /// A partition, through all its lives.
 pub(super) struct Partition {
     pub(super) source: Arc<TopicPartition>,
+    /// The first of its lives, which tells it from the same partition before it was given up.
+    pub(super) since: AssignmentId,
     /// Its lives, in their order. The last is the one that goes on.
     pub(super) lives: Vec<AssignmentId>,
     pub(super) committed: Option<Offset>,
@@ -264,9 +321,16 @@ pub(super) struct Partition {
     pub(super) committed_at: Option<Instant>,
     /// All that `--until-end` asks for is done here.
     pub(super) ended: bool,
+    /// It is to go: no other life begins.
+    pub(super) leaving: bool,
 }
 
 impl Partition {
+    /// A partition whose first life is about to begin.
+    pub(super) fn new(source: Arc<TopicPartition>, since: AssignmentId, committed: Option<Offset>) -> Self {
+        Self { source, since, lives: Vec::new(), committed, committed_at: None, ended: false, leaving: false }
+    }
+
     pub(super) fn current(&self) -> AssignmentId {
         *self.lives.last().expect("a partition has a life")
     }

@@ -8,6 +8,19 @@ use crate::{
     testing::record,
 };
 
+const TOPIC: TopicIndex = TopicIndex(0);
+
+/// A look at the only topic, and what became of the commit.
+fn looked(scheduler: &mut Scheduler, findings: Vec<Finding>, kept: Kept, now: Instant) {
+    scheduler.handle_looked(vec![Looked { topic: TOPIC, findings, kept }], now);
+}
+
+/// The offset that is to be committed for the only partition.
+#[track_caller]
+fn to_commit(scheduler: &mut Scheduler, now: Instant) -> Offset {
+    scheduler.poll_ask(now).expect("a commit is due").topics[0].commits[&0].offset
+}
+
 /// A scheduler whose only partition begins, and is committed, at 0, and whose only worker runs offset 0.
 fn busy(grace: Duration, now: Instant) -> Scheduler {
     let commit_interval = Duration::from_secs(1);
@@ -16,12 +29,13 @@ fn busy(grace: Duration, now: Instant) -> Scheduler {
     let source = Arc::new(TopicPartition::new("in", 0));
     let committed = Some(Offset(0));
     let epoch = LeaderEpoch(0);
-    let assignment = Assignment { id, source, start: Offset(0), committed, end: None, latest: Offset(1), epoch };
-    scheduler.assign(TopicId::default(), vec![assignment], [0].into(), now);
+    let assignment = Assignment { source, start: Offset(0), committed, end: None, latest: Offset(1), epoch };
+    let (topic, id_of_topic) = ("in".into(), TopicId::default());
+    scheduler.assign(vec![Taken { topic, id: id_of_topic, there: [0].into(), assignments: vec![assignment] }], now);
     scheduler.handle_fetched(id, vec![record(0, None)], (Offset(1), epoch), Offset(1), now);
     assert!(scheduler.poll_load(now).is_some());
-    assert_eq!(scheduler.poll_ask(now).expect("the first, at once").commits[&0].offset, Offset(0));
-    scheduler.handle_looked(Vec::new(), &Kept::AllBut([].into()), now);
+    assert_eq!(to_commit(&mut scheduler, now), Offset(0));
+    looked(&mut scheduler, Vec::new(), Kept::AllBut([].into()), now);
     scheduler
 }
 
@@ -55,16 +69,16 @@ fn a_leader_that_changes_at_the_end_takes_nothing_from_the_last_commit() {
     scheduler.drain(now);
     end_task(&mut scheduler, id, now);
     let later = now + Duration::from_secs(1);
-    assert_eq!(scheduler.poll_ask(later).expect("a commit is due").commits[&0].offset, Offset(1));
+    assert_eq!(to_commit(&mut scheduler, later), Offset(1));
     let reread = Finding::Reread { partition: 0, life: id, verified: verified(1), held: Some(Offset(1)) };
-    scheduler.handle_looked(vec![reread], &Kept::Held, later);
+    looked(&mut scheduler, vec![reread], Kept::Held, later);
     assert!(scheduler.poll_end(later).is_none(), "nothing is committed yet");
     let later = later + Duration::from_secs(1);
-    let ask = scheduler.poll_ask(later).expect("again");
+    let ask = &scheduler.poll_ask(later).expect("again").topics[0];
     assert_eq!((ask.commits[&0].offset, ask.reads[&0].verified), (Offset(1), verified(1)));
-    scheduler.handle_looked(Vec::new(), &Kept::AllBut([].into()), later);
+    looked(&mut scheduler, Vec::new(), Kept::AllBut([].into()), later);
     let summary = scheduler.poll_end(later).expect("over");
-    assert_eq!((summary.committed[&0], summary.forced), (1, false));
+    assert_eq!((summary.committed.get(&TopicPartition::new("in", 0)), summary.forced), (Some(Offset(1)), false));
 }
 
 #[test]
@@ -81,17 +95,16 @@ fn what_lies_below_a_cut_goes_on_and_what_lies_above_begins_anew() {
         now,
     );
     let later = now + Duration::from_secs(2);
-    assert!(scheduler.poll_ask(later).expect("a look").commits.is_empty());
+    assert!(!scheduler.poll_ask(later).expect("a look").has_commits());
     let bounds = Bounds { earliest: Offset(0), latest: Offset(9), epoch: LeaderEpoch(2) };
     let cut = Finding::Truncated { partition: 0, life: id, at: Some(Offset(3)), bounds };
-    scheduler.handle_looked(vec![cut], &Kept::Held, later);
+    looked(&mut scheduler, vec![cut], Kept::Held, later);
     let Some(Event::DataLoss(loss)) = scheduler.poll_event() else { panic!("nothing is told") };
     assert_eq!(
         (loss.from, loss.to, loss.why, loss.resumed_at),
         (Offset(3), Some(Offset(5)), Why::Truncated, Some(Offset(3)))
     );
     assert_eq!(scheduler.poll_freed().map(|(_, freed)| freed.records), Some(3), "those that waited above");
-    scheduler.poll_begin();
     let begin = scheduler.poll_begin().expect("another life");
     assert_eq!((begin.id, begin.start), (AssignmentId(1), Offset(3)));
     // What an old fetch still brings is of no use.
@@ -101,5 +114,5 @@ fn what_lies_below_a_cut_goes_on_and_what_lies_above_begins_anew() {
     let load = scheduler.poll_load(later).expect("more of the old life");
     assert_eq!((load.assignment, load.records[0].offset), (id, Offset(1)));
     let later = later + Duration::from_secs(1);
-    assert_eq!(scheduler.poll_ask(later).expect("a commit").commits[&0].offset, Offset(1), "of the old life, still");
+    assert_eq!(to_commit(&mut scheduler, later), Offset(1), "of the old life, still");
 }

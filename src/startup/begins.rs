@@ -1,4 +1,4 @@
-//! PURE. Where each partition begins: what was committed, what the log holds, and what the user wants where they differ.
+//! PURE. Where each partition of a topic begins: what was committed, what the log holds, and what the user wants where they differ.
 //!
 //! ```text
 //!   committed ──▶ is it of this log? (leader epoch) ──▶ is it within the log? ──▶ there
@@ -22,11 +22,11 @@ use crate::{
     lineage::{EpochEnd, Verdict, committed_verdict},
     loss::{DataLoss, OnDataLoss, Why},
     offsets::{Committed, Former},
-    record::{AssignmentId, LeaderEpoch, Offset, TopicId, TopicPartition},
+    record::{LeaderEpoch, Offset, TopicId, TopicPartition},
     scheduler::Assignment,
 };
 
-/// What has to be known to say where each partition begins.
+/// What has to be known to say where each partition of a topic begins.
 pub(super) struct Begins {
     /// The topic.
     pub(super) id: TopicId,
@@ -47,21 +47,32 @@ pub(super) struct Begins {
     pub(super) ends: Option<BTreeMap<i32, Offset>>,
 }
 
-/// Where a run begins.
-#[derive(Debug)]
+/// Where the partitions of some topics begin.
+#[derive(Debug, Default)]
 pub(super) struct Begun {
     pub(super) assignments: Vec<Assignment>,
+    /// What is gone.
     pub(super) losses: Vec<DataLoss>,
+    /// Those without an offset, where `--from stop` was said.
+    pub(super) missing: Vec<TopicPartition>,
 }
 
-/// Why a run does not begin.
-#[derive(Debug)]
-pub(super) enum Unbegun {
-    /// It may, in a moment.
-    NotYet(String),
-    /// It does not.
-    Run(RunError),
+impl Begun {
+    /// Whether a run may begin so.
+    pub(super) fn check(self, group: &str, on_data_loss: OnDataLoss) -> Result<Self, RunError> {
+        if !self.missing.is_empty() {
+            return Err(RunError::NoOffset { group: group.to_owned(), partitions: self.missing });
+        }
+        if on_data_loss == OnDataLoss::Stop && !self.losses.is_empty() {
+            return Err(RunError::DataLoss { losses: self.losses });
+        }
+        Ok(self)
+    }
 }
+
+/// Why a run does not begin yet: it may, in a moment.
+#[derive(Debug)]
+pub(super) struct NotYet(pub(super) String);
 
 /// Where a partition begins.
 enum Start {
@@ -72,29 +83,24 @@ enum Start {
 }
 
 impl Begins {
-    pub(super) fn assign(
-        &self,
-        sources: impl Iterator<Item = Arc<TopicPartition>>,
-        group: &str,
-    ) -> Result<Begun, Unbegun> {
-        let (mut assignments, mut missing, mut losses) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, source) in sources.enumerate() {
+    pub(super) fn assign(&self, sources: impl Iterator<Item = Arc<TopicPartition>>) -> Result<Begun, NotYet> {
+        let mut begun = Begun::default();
+        for source in sources {
             let partition = source.partition;
             let latest = self.latest[&partition];
             let start = match self.start(&source)? {
                 Start::At(offset) => offset,
                 Start::Nowhere => {
-                    missing.push((*source).clone());
+                    begun.missing.push((*source).clone());
                     continue;
                 }
                 Start::Lost(loss) => {
                     let start = loss.resumed_at.unwrap_or(latest);
-                    losses.push(loss);
+                    begun.losses.push(loss);
                     start
                 }
             };
-            assignments.push(Assignment {
-                id: AssignmentId(number as u64),
+            begun.assignments.push(Assignment {
                 start,
                 committed: self.committed.get(&partition).map(|committed| committed.offset),
                 end: self.ends.as_ref().map(|ends| ends[&partition].max(start)),
@@ -103,16 +109,10 @@ impl Begins {
                 source,
             });
         }
-        if !missing.is_empty() {
-            return Err(Unbegun::Run(RunError::NoOffset { group: group.to_owned(), partitions: missing }));
-        }
-        if self.on_data_loss == OnDataLoss::Stop && !losses.is_empty() {
-            return Err(Unbegun::Run(RunError::DataLoss { losses }));
-        }
-        Ok(Begun { assignments, losses })
+        Ok(begun)
     }
 
-    fn start(&self, source: &Arc<TopicPartition>) -> Result<Start, Unbegun> {
+    fn start(&self, source: &Arc<TopicPartition>) -> Result<Start, NotYet> {
         match self.committed.get(&source.partition) {
             Some(committed) => self.go_on(source, committed),
             None => Ok(self.without_offset(source)),
@@ -120,7 +120,7 @@ impl Begins {
     }
 
     /// Goes on where the group stands, if that is a place in this log.
-    fn go_on(&self, source: &Arc<TopicPartition>, committed: &Committed) -> Result<Start, Unbegun> {
+    fn go_on(&self, source: &Arc<TopicPartition>, committed: &Committed) -> Result<Start, NotYet> {
         let offset = committed.offset;
         let (earliest, latest) = (self.earliest[&source.partition], self.latest[&source.partition]);
         let answer = self.epoch_ends.get(&source.partition).copied();
@@ -138,7 +138,7 @@ impl Begins {
             }
             Some(_) if offset > latest => {
                 let reason = format!("{source}: the log ends at {latest} as yet, and the group stands at {offset}");
-                Err(Unbegun::NotYet(reason))
+                Err(NotYet(reason))
             }
             // Where the logs parted is not known: to read all is what loses nothing.
             _ if offset > latest => Ok(Start::Lost(self.loss(source, (latest, last), Why::Truncated, earliest))),
@@ -220,20 +220,22 @@ mod tests {
         Committed { offset: Offset(offset), leader_epoch: LeaderEpoch(3), metadata: String::new() }
     }
 
-    fn begin(begins: &Begins, partition: i32) -> Result<Begun, Unbegun> {
-        begins.assign([Arc::new(TopicPartition::new("t", partition))].into_iter(), "g")
+    fn begin(begins: &Begins, partition: i32) -> Result<Begun, RunError> {
+        let begun =
+            begins.assign([Arc::new(TopicPartition::new("t", partition))].into_iter()).expect("it may begin now");
+        begun.check("g", begins.on_data_loss)
     }
 
     /// Asserts where a partition begins, and which range is told to be gone, why.
     #[track_caller]
     fn check(begins: &Begins, partition: i32, start: i64, lost: Option<(i64, Option<i64>, Why)>) {
-        let Begun { assignments, losses } = begin(begins, partition).expect("it begins");
+        let Begun { assignments, losses, .. } = begin(begins, partition).expect("it begins");
         assert_eq!(assignments[0].start, Offset(start));
         let said = losses.first().map(|loss| (loss.from.0, loss.to.map(|to| to.0), loss.why));
         assert_eq!(said, lost);
         assert!(losses.iter().all(|loss| loss.resumed_at == Some(Offset(start))));
         let stop = begin(&Begins { on_data_loss: OnDataLoss::Stop, ..copy(begins) }, partition);
-        assert_eq!(lost.is_some(), matches!(stop, Err(Unbegun::Run(RunError::DataLoss { .. }))), "{stop:?}");
+        assert_eq!(lost.is_some(), matches!(stop, Err(RunError::DataLoss { .. })), "{stop:?}");
     }
 
     fn copy(begins: &Begins) -> Begins {
@@ -281,7 +283,8 @@ mod tests {
         let beyond = Begins { committed: [(1, committed(25))].into(), ..begins() };
         check(&beyond, 1, 10, Some((20, Some(24), Why::Truncated)));
         let as_yet = Begins { epoch_ends: ended(Some(25)), ..beyond };
-        assert!(matches!(begin(&as_yet, 1), Err(Unbegun::NotYet(_))));
+        let begun = as_yet.assign([Arc::new(TopicPartition::new("t", 1))].into_iter());
+        assert!(matches!(begun, Err(NotYet(_))), "{begun:?}");
     }
 
     #[test]
@@ -305,7 +308,7 @@ mod tests {
         check(&none, 0, 10, None);
         check(&Begins { from: From::Latest, ..copy(&none) }, 0, 20, None);
         let stop = Begins { from: From::Stop, ..none };
-        assert!(matches!(begin(&stop, 0), Err(Unbegun::Run(RunError::NoOffset { .. }))));
+        assert!(matches!(begin(&stop, 0), Err(RunError::NoOffset { .. })));
     }
 
     #[test]

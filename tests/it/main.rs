@@ -22,3 +22,4 @@ mod security;
 mod settings;
 mod stores;
 mod telling;
+mod topics;

@@ -99,7 +99,7 @@ async fn all_topics_are_listed_but_for_those_that_are_not_there_or_not_ours() {
         asked.reply::<MetadataRequest>(&asked.metadata().with_topics(topics))
     })
     .await;
-    let topics = cluster.topics().await.unwrap();
+    let topics = cluster.all_topics().await.unwrap();
     let named: Vec<_> = topics.iter().map(|topic| (&*topic.name, topic.is_internal)).collect();
     assert_eq!(named, [("__consumer_offsets", true), ("t", false), ("u", false)]);
     let numbers: Vec<_> = topics[1].view.partitions.iter().map(|view| view.partition).collect();

@@ -6,7 +6,7 @@ use futures::future::{join_all, try_join_all};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        BrokerId, CreateTopicsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+        BrokerId, CreateTopicsRequest, ListOffsetsRequest, MetadataResponse, OffsetForLeaderEpochRequest,
         create_topics_request::CreatableTopic,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_response::MetadataResponseTopic,
@@ -85,17 +85,18 @@ impl Cluster {
         self.retrying(|until| self.topic_once(topic, until)).await
     }
 
+    /// How each of these topics looks now, in their order, by one request: as [`topic`](Self::topic), but what is wrong with
+    /// one of them is not tried again, and does not keep the others from being told.
+    ///
+    /// # Errors
+    /// No broker can be asked in time.
+    pub async fn topics(&self, topics: &[&str]) -> Result<Vec<Result<Option<TopicView>, WireError>>, WireError> {
+        let answer = self.retrying(|until| self.metadata(Some(topics), until)).await?;
+        Ok(topics.iter().map(|topic| view(&answer, topic)).collect())
+    }
+
     pub(super) async fn topic_once(&self, topic: &str, until: Instant) -> Result<Option<TopicView>, WireError> {
-        let answer = self.metadata(Some(&[topic]), until).await?;
-        let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
-        let Some(view) = answer.response.topics.iter().find(named) else {
-            return Err(answer.lacks(format_args!("topic {topic}")));
-        };
-        if is_absent(ErrorCode(view.error_code)) {
-            return Ok(None);
-        }
-        answer.check(view.error_code, || format!("topic {topic}"))?;
-        Ok(Some(viewed(view)))
+        view(&self.metadata(Some(&[topic]), until).await?, topic)
     }
 
     /// All topics that there are and that we may see, by name, from one broker's answer. A topic that is just going away may
@@ -103,11 +104,11 @@ impl Cluster {
     ///
     /// # Errors
     /// No broker can be asked in time.
-    pub async fn topics(&self) -> Result<Vec<NamedTopic>, WireError> {
-        self.retrying(|until| self.topics_once(until)).await
+    pub async fn all_topics(&self) -> Result<Vec<NamedTopic>, WireError> {
+        self.retrying(|until| self.all_topics_once(until)).await
     }
 
-    async fn topics_once(&self, until: Instant) -> Result<Vec<NamedTopic>, WireError> {
+    async fn all_topics_once(&self, until: Instant) -> Result<Vec<NamedTopic>, WireError> {
         let answer = self.metadata(None, until).await?;
         let mut topics = Vec::new();
         for topic in &answer.response.topics {
@@ -279,6 +280,19 @@ impl Cluster {
         });
         Ok(join_all(asked).await.into_iter().flatten().collect())
     }
+}
+
+/// What is said of a topic.
+fn view(answer: &Answer<MetadataResponse>, topic: &str) -> Result<Option<TopicView>, WireError> {
+    let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
+    let Some(view) = answer.response.topics.iter().find(named) else {
+        return Err(answer.lacks(format_args!("topic {topic}")));
+    };
+    if is_absent(ErrorCode(view.error_code)) {
+        return Ok(None);
+    }
+    answer.check(view.error_code, || format!("topic {topic}"))?;
+    Ok(Some(viewed(view)))
 }
 
 fn is_absent(code: ErrorCode) -> bool {

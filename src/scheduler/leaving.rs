@@ -1,0 +1,104 @@
+//! PURE. Partitions that go while the run goes on: somebody else is to have them, or has them already.
+//!
+//! ```text
+//!   assign ──▶ ours ──revoke──▶ leaving: nothing is read or started; what runs is finished, ──settled──▶ release ──▶ gone
+//!                │                       answered and committed                                            ▲
+//!                │                          └─────────────── it takes too long ────────────────────────────┤
+//!                └──────────────────────────────────── lose: at once ──────────────────────────────────────┘
+//! ```
+//!
+//! What still runs of a partition that is gone is a ghost (`lives.rs`): its thread is busy until it ends, and nothing is
+//! written or committed of it. The partition may be assigned again at any time, to begin another life beside its ghosts.
+//!
+//! Deliberately not here: who decides it, for how long what runs is waited for, and that a commit which is on its way when
+//! a partition is lost is refused: that is what the group's epochs are for.
+
+use super::*;
+
+impl Scheduler {
+    /// Lets partitions go once what runs of them is done: nothing more of them is read or started, and commits are hurried.
+    /// [`poll_settled`](Self::poll_settled) says when each may be released. Those that are not ours, or go already, are left
+    /// as they are.
+    pub fn revoke(&mut self, partitions: &[TopicPartition], now: Instant) {
+        for source in partitions {
+            let Some(key) = self.topics.key(source) else { continue };
+            let partition = self.topics.partition_mut(key).expect("it is ours");
+            if std::mem::replace(&mut partition.leaving, true) {
+                continue;
+            }
+            let (lives, source) = (partition.lives.clone(), Arc::clone(&partition.source));
+            self.settling.insert(key, source);
+            for id in lives {
+                self.leave(id);
+            }
+        }
+        self.maybe_dirty = true;
+        self.next_commit = self.next_commit.min(now + DRAIN_COMMIT_INTERVAL);
+    }
+
+    /// A partition that was revoked, and of which nothing runs or is being written any more, and all that was finished is
+    /// committed. Each is given once.
+    pub fn poll_settled(&mut self) -> Option<Arc<TopicPartition>> {
+        let key = *self.settling.keys().find(|key| self.is_settled(**key))?;
+        self.settling.remove(&key)
+    }
+
+    /// Gives up partitions that were revoked, and forgets them: what comes of them later is of a past life. What is
+    /// finished of them and not committed runs again, elsewhere.
+    pub fn release(&mut self, partitions: &[TopicPartition], now: Instant) {
+        let leaving = |key: &PartitionKey| self.topics.partition(*key).is_some_and(|partition| partition.leaving);
+        let keys: Vec<_> = partitions.iter().filter_map(|source| self.topics.key(source)).filter(leaving).collect();
+        for key in keys {
+            self.part_with(key, now);
+        }
+    }
+
+    /// Gives up partitions at once, whatever is under way: somebody else has them. Nothing of them is committed, written or
+    /// counted as finished any more.
+    pub fn lose(&mut self, partitions: &[TopicPartition], now: Instant) {
+        let keys: Vec<_> = partitions.iter().filter_map(|source| self.topics.key(source)).collect();
+        for key in keys {
+            self.part_with(key, now);
+        }
+    }
+
+    /// Nothing more of a life is read or started.
+    fn leave(&mut self, id: AssignmentId) {
+        let life = self.lives.get_mut(&id).expect("it is there");
+        if life.reads_on() {
+            self.over.push_back(id);
+        }
+        (life.leaving, life.unsure, life.away) = (true, false, false);
+        self.abandon_and_free(id);
+    }
+
+    /// Forgets what waits, and gives its room back.
+    pub(super) fn abandon_and_free(&mut self, id: AssignmentId) {
+        let life = self.lives.get_mut(&id).expect("it is there");
+        let waited = life.tracker.abandon_waiting();
+        life.freed.records += waited.len();
+        life.freed.bytes += waited.iter().map(Record::size).sum::<usize>();
+        self.freed.push_back(id);
+    }
+
+    fn is_settled(&self, key: PartitionKey) -> bool {
+        // One that is not there any more, because its topic is gone, has nothing left to settle.
+        let Some(partition) = self.topics.partition(key) else { return true };
+        let quiet = partition.lives.iter().all(|id| self.lives[id].tracker.begun() == 0);
+        quiet && !self.is_dirty(partition) && !self.is_committing(key)
+    }
+
+    fn part_with(&mut self, key: PartitionKey, now: Instant) {
+        self.retire_all(key);
+        self.settling.remove(&key);
+        let Some(partition) = self.topics.partition(key) else { return };
+        if let Some(committed) = partition.committed {
+            self.parted.insert(Arc::clone(&partition.source), committed);
+        }
+        // Where those that are added are ours, this one is not.
+        if let Some(topic) = self.topics.get_mut(key.topic) {
+            topic.ignored.insert(key.number);
+        }
+        self.give_up(key, now);
+    }
+}

@@ -54,6 +54,10 @@ pub(super) struct Classic {
     /// Join again as soon as nothing is leaving that was taken from us: the leader waits with it for that.
     give_up: bool,
     leads: Option<Leads>,
+    /// When the leader looks whether what it had to withhold has been given up.
+    look_at: Option<Instant>,
+    /// JoinGroup may have been answered with a new generation, and we have not heard.
+    unheard: bool,
     /// When a heartbeat was sent that found the group at rest.
     rest_at: Instant,
     /// Eager: the others wait for us until then.
@@ -75,12 +79,12 @@ enum Stage {
 }
 
 impl Classic {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(talk: Road<()>, now: Instant) -> Self {
         Self {
             id: "".into(),
             generation: NONE,
             stage: Stage::Outside,
-            talk: Road::new(Lane::Talk),
+            talk,
             beat: Road::new(Lane::Beat),
             next_beat: now,
             rejoin: Some(("joining the group", now)),
@@ -88,6 +92,8 @@ impl Classic {
             target: ByName::new(),
             give_up: false,
             leads: None,
+            look_at: None,
+            unheard: false,
             rest_at: now,
             release_by: None,
         }
@@ -114,7 +120,7 @@ impl Classic {
     pub(super) fn topics_changed(&mut self, member: &mut Member, now: Instant) {
         let Some(leads) = &self.leads else { return };
         match &mut self.stage {
-            Stage::Assigning(_, until) if leads.knows_all(&member.topics) => *until = now,
+            Stage::Assigning(_, until) if leads.knows_enough(&member.topics) => *until = now,
             Stage::Inside if leads.has_changed(&member.topics) => {
                 self.join_again(member, "topics of the group have changed", now, now);
             }
@@ -150,12 +156,15 @@ impl Classic {
             Stage::Joining | Stage::Syncing | Stage::Over => None,
         };
         let beats = self.beats(member) && !self.beat.is_busy() && !member.breaks(Defect::NoBeatTimer);
-        let late = self.release_by.filter(|_| !member.holdings.is_empty());
+        let late = self.release_by.filter(|_| !member.holdings.is_empty()).into_iter().chain(self.look_at);
         talk.into_iter().chain(beats.then_some(self.next_beat)).chain(late).min()
     }
 
     pub(super) fn poll_request(&mut self, member: &mut Member, now: Instant) -> Option<(Ticket, Request)> {
         self.expire(member, now);
+        if self.look_at.take_if(|at| *at <= now).is_some() {
+            self.join_again(member, "what a member was to give up still belongs to nobody", now, now);
+        }
         if !self.talk.is_busy()
             && let Some(request) = self.say(member, now)
         {
@@ -190,10 +199,8 @@ impl Classic {
                 Some(self.join(member, why))
             }
             Stage::Assigning(joined, until) if *until <= now => {
-                let assignments = leader::assign(member, joined);
-                if let Some(leads) = &mut self.leads {
-                    leads.assigned_by(&member.topics);
-                }
+                let leads = self.leads.as_mut();
+                let assignments = leads.map(|leads| leads.assign(member, joined)).unwrap_or_default();
                 let protocol = Arc::clone(&joined.protocol);
                 self.stage = Stage::Syncing;
                 Some(Request::Sync(Sync {
@@ -218,7 +225,7 @@ impl Classic {
         let owned = if eager { ByName::new() } else { member.holdings.held().clone() };
         self.said = (member.subscribed.clone(), owned);
         self.stage = Stage::Joining;
-        self.leads = None;
+        (self.leads, self.look_at, self.unheard) = (None, None, true);
         let subscription = Subscription {
             topics: member.subscribed.clone(),
             user_data: Vec::new(),
@@ -290,15 +297,10 @@ impl Classic {
         (self.id, self.generation) = (Arc::clone(&joined.member), joined.generation);
         member.enter(&self.id, self.generation);
         self.next_beat = now + member.settings.heartbeat_interval;
-        (self.rejoin, self.release_by) = (None, None);
-        let mut until = now;
-        if joined.leader == joined.member {
-            let leads = Leads::new(&joined.members);
-            if !joined.skip_assignment && !leads.knows_all(&member.topics) {
-                until = now + leader::LOOK_UP;
-            }
-            self.leads = Some(leads);
-        }
+        (self.rejoin, self.release_by, self.unheard) = (None, None, false);
+        self.leads = Leads::new(&joined);
+        let knows = self.leads.as_ref().is_none_or(|leads| leads.knows_enough(&member.topics));
+        let until = if knows { now } else { now + leader::LOOK_UP };
         self.stage = Stage::Assigning(joined, until);
     }
 
@@ -322,6 +324,11 @@ impl Classic {
         if stale {
             self.join_again(member, "the topics that we subscribe to have changed", now, now);
         }
+        if self.leads.as_ref().is_some_and(|leads| leads.is_unsure(&self.target, &member.topics)) {
+            self.join_again(member, "the leader is back, and cannot know what has changed meanwhile", now, now);
+        }
+        let withholds = self.leads.as_ref().is_some_and(Leads::withholds);
+        self.look_at = withholds.then(|| now + member.settings.rebalance_timeout);
         self.topics_changed(member, now);
         self.go_on(member, now);
     }
@@ -364,7 +371,7 @@ impl Classic {
             }
             // As in Java, SyncGroup is not asked again, but JoinGroup: the group may have gone on.
             Refusal::Rebalancing if !joining => self.back(now),
-            Refusal::Rebalancing | Refusal::Passing(_) => self.back(again),
+            Refusal::Rebalancing | Refusal::Passing(_) | Refusal::StaleEpoch => self.back(again),
             Refusal::UnknownMember => {
                 let at = if self.id.is_empty() { again } else { now };
                 self.id = "".into();
@@ -394,8 +401,8 @@ impl Classic {
                     self.rebalancing(member, now);
                 }
             }
-            // JoinGroup is under way: the group has a new generation, of which it will tell.
-            Err(Refusal::IllegalGeneration) if matches!(self.stage, Stage::Joining) => {
+            // The group has a new generation, of which JoinGroup will tell.
+            Err(Refusal::IllegalGeneration) if self.unheard => {
                 self.next_beat = self.beat.failed(now);
             }
             Err(Refusal::IllegalGeneration | Refusal::FencedEpoch) => self.outside(member, Loss::Fenced, now, now),
@@ -403,7 +410,9 @@ impl Classic {
                 self.id = "".into();
                 self.outside(member, Loss::Unknown, now, now);
             }
-            Err(Refusal::Passing(_) | Refusal::MemberIdRequired(_)) => self.next_beat = self.beat.failed(now),
+            Err(Refusal::Passing(_) | Refusal::MemberIdRequired(_) | Refusal::StaleEpoch) => {
+                self.next_beat = self.beat.failed(now);
+            }
             Err(fatal) => self.end(member, fatal),
         }
     }
@@ -440,7 +449,8 @@ impl Classic {
         self.beat.give_up();
         self.rejoin = Some(("lost its place in the group", at));
         self.target.clear();
-        (self.give_up, self.leads, self.release_by) = (false, None, None);
+        (self.give_up, self.leads, self.look_at) = (false, None, None);
+        (self.unheard, self.release_by) = (false, None);
     }
 
     fn end(&mut self, member: &mut Member, refusal: Refusal) {

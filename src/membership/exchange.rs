@@ -144,6 +144,8 @@ pub(crate) enum Refusal {
     FencedInstance,
     /// FENCED_MEMBER_EPOCH.
     FencedEpoch,
+    /// STALE_MEMBER_EPOCH: to commits and fetches of offsets only. Ours is not the coordinator's; the next heartbeat tells.
+    StaleEpoch,
     /// UNRELEASED_INSTANCE_ID: another process has our instance id, and has not left.
     UnreleasedInstance,
     /// INCONSISTENT_GROUP_PROTOCOL: no assignor in common, or a group of another kind. With the broker's words, if any.

@@ -3,10 +3,10 @@
 //! ```text
 //!             ┌── refused ──────────────────────────────────────┐
 //!             ▼                                                 │
-//!   Outside ──Join──▶ Joining ──Joined──▶ (Assigning) ──Sync──▶ Syncing ──Synced──▶ Inside
-//!      ▲                 ▲                the leader,                                 │
-//!      │                 │                where it has to look topics up              │
-//!      │                 └────────── Join, once a rejoin is due and may be ◀──────────┘
+//!   Outside ──Join──▶ Joining ──Joined──▶ (Assigning) ──Sync──▶ Syncing ──Synced──▶ (Confirming) ──▶ Inside
+//!      ▲                 ▲                the leader, while                         until a heartbeat   │
+//!      │                 │                it looks topics up                        is acknowledged     │
+//!      │                 └──────────────── Join, once a rejoin is due and may be ◀──────────────────────┘
 //!      └── lost: unknown, fenced, session over
 //! ```
 //!
@@ -15,7 +15,9 @@
 //! What the assignment lacks is revoked, and when that is released it joins again, so that others are given it.
 //!
 //! Heartbeats go on under the last generation from SyncGroup on, while partitions are being released, and while JoinGroup
-//! waits for the others, as long as something is held: otherwise nobody would know whether it is still ours.
+//! waits for the others, as long as something is held: otherwise nobody would know whether it is still ours. The first one
+//! goes out beside SyncGroup, and nothing is taken before it is acknowledged: neither JoinGroup nor SyncGroup begins the
+//! session anew where the coordinator answers it out of what it knows.
 
 mod leader;
 #[cfg(test)]
@@ -42,6 +44,8 @@ pub(super) struct Classic {
     generation: i32,
     stage: Stage,
     talk: Road<()>,
+    /// A heartbeat of this generation was acknowledged.
+    confirmed: bool,
     /// With the generation and the id of each heartbeat.
     beat: Road<(i32, Arc<str>)>,
     next_beat: Instant,
@@ -72,6 +76,8 @@ enum Stage {
     /// The leader waits for topics to be looked up, but not for ever.
     Assigning(Joined, Instant),
     Syncing,
+    /// What has been assigned is taken as soon as a heartbeat of this generation is acknowledged.
+    Confirming(ByName),
     Inside,
     /// LeaveGroup is sent, not before that time.
     Leaving(Instant),
@@ -85,6 +91,7 @@ impl Classic {
             generation: NONE,
             stage: Stage::Outside,
             talk,
+            confirmed: false,
             beat: Road::new(Lane::Beat),
             next_beat: now,
             rejoin: Some(("joining the group", now)),
@@ -153,7 +160,7 @@ impl Classic {
             _ if self.talk.is_busy() => None,
             Stage::Outside | Stage::Inside => self.rejoin.filter(|_| self.may_join(member)).map(|(_, at)| at),
             Stage::Assigning(_, at) | Stage::Leaving(at) => Some(*at),
-            Stage::Joining | Stage::Syncing | Stage::Over => None,
+            Stage::Joining | Stage::Syncing | Stage::Confirming(_) | Stage::Over => None,
         };
         let beats = self.beats(member) && !self.beat.is_busy() && !member.breaks(Defect::NoBeatTimer);
         let late = self.release_by.filter(|_| !member.holdings.is_empty()).into_iter().chain(self.look_at);
@@ -181,7 +188,7 @@ impl Classic {
     /// Whether heartbeats are due now and then.
     fn beats(&self, member: &Member) -> bool {
         let since_sync = match self.stage {
-            Stage::Inside | Stage::Syncing | Stage::Assigning(..) => true,
+            Stage::Inside | Stage::Syncing | Stage::Confirming(_) | Stage::Assigning(..) => true,
             Stage::Joining => !member.holdings.is_empty(),
             Stage::Outside | Stage::Leaving(_) | Stage::Over => false,
         };
@@ -275,20 +282,13 @@ impl Classic {
         match (&self.stage, answer) {
             (Stage::Leaving(_), Err(Refusal::Passing(_))) => self.stage = Stage::Leaving(self.talk.failed(now)),
             (Stage::Leaving(_), _) => self.stage = Stage::Over,
-            (_, Ok(answer)) => {
-                member.acknowledge(sent, now);
-                // It has waited for us for too long: somebody else may have been given what it speaks of. (JoinGroup may
-                // take its time: it promises nothing yet.)
-                let held = !member.holdings.is_empty() || matches!(self.stage, Stage::Syncing);
-                if held && member.is_expired(now) {
-                    return self.outside(member, Loss::Session, now, now);
-                }
-                match (&self.stage, answer) {
-                    (Stage::Joining, Answer::Joined(joined)) => self.joined(member, joined, now),
-                    (Stage::Syncing, Answer::Synced { assignment, .. }) => self.synced(member, &assignment, sent, now),
-                    (_, other) => self.refused(member, Refusal::Passing(format!("not the answer: {other:?}")), now),
-                }
+            (Stage::Joining, Ok(Answer::Joined(joined))) => self.joined(member, joined, now),
+            (Stage::Syncing, Ok(Answer::Synced { assignment, .. })) => {
+                self.rest_at = sent;
+                self.stage = Stage::Confirming(assignment);
+                self.confirm(member, now);
             }
+            (_, Ok(other)) => self.refused(member, Refusal::Passing(format!("not the answer: {other:?}")), now),
             (_, Err(refusal)) => self.refused(member, refusal, now),
         }
     }
@@ -296,7 +296,9 @@ impl Classic {
     fn joined(&mut self, member: &mut Member, joined: Joined, now: Instant) {
         (self.id, self.generation) = (Arc::clone(&joined.member), joined.generation);
         member.enter(&self.id, self.generation);
-        self.next_beat = now + member.settings.heartbeat_interval;
+        // One that is under way is of the generation before.
+        self.beat.give_up();
+        (self.confirmed, self.next_beat) = (false, now);
         (self.rejoin, self.release_by, self.unheard) = (None, None, false);
         self.leads = Leads::new(&joined);
         let knows = self.leads.as_ref().is_none_or(|leads| leads.knows_enough(&member.topics));
@@ -304,9 +306,21 @@ impl Classic {
         self.stage = Stage::Assigning(joined, until);
     }
 
-    fn synced(&mut self, member: &mut Member, assignment: &ByName, sent: Instant, now: Instant) {
+    /// Takes what has been assigned, if the coordinator is known to believe in us.
+    fn confirm(&mut self, member: &mut Member, now: Instant) {
+        let Stage::Confirming(assignment) = &mut self.stage else { return };
+        if !self.confirmed {
+            return;
+        }
+        let assignment = std::mem::take(assignment);
+        if member.is_expired(now) {
+            return self.outside(member, Loss::Session, now, now);
+        }
+        self.take(member, &assignment, now);
+    }
+
+    fn take(&mut self, member: &mut Member, assignment: &ByName, now: Instant) {
         self.stage = Stage::Inside;
-        (self.rest_at, self.next_beat) = (sent, sent + member.settings.heartbeat_interval);
         self.target = of_topics(assignment, &member.subscribed);
         member.aim(&self.target);
         let (topics, owned) = &self.said;
@@ -389,16 +403,21 @@ impl Classic {
     }
 
     fn beaten(&mut self, member: &mut Member, sent: Instant, answer: Result<Answer, Refusal>, now: Instant) {
-        let inside = matches!(self.stage, Stage::Inside);
         match answer {
             Ok(_) | Err(Refusal::Rebalancing) => {
                 self.beat.succeeded();
                 member.acknowledge(sent, now);
                 self.next_beat = sent + member.settings.heartbeat_interval;
-                if answer.is_ok() {
-                    self.rest_at = sent;
-                } else if inside {
-                    self.rebalancing(member, now);
+                self.confirmed = true;
+                match (answer.is_ok(), &self.stage) {
+                    (true, _) => {
+                        self.rest_at = sent;
+                        self.confirm(member, now);
+                    }
+                    (false, Stage::Inside) => self.rebalancing(member, now),
+                    // What has been assigned is over before it began.
+                    (false, Stage::Confirming(_)) => self.back(now),
+                    (false, _) => {}
                 }
             }
             // The group has a new generation, of which JoinGroup will tell.

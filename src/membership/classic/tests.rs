@@ -53,8 +53,13 @@ impl Driver {
         self.answer(ticket, Answer::Joined(joined));
     }
 
+    /// SyncGroup is answered, and so is the first heartbeat.
+    #[track_caller]
     fn synced(&mut self, ticket: Ticket, assignment: ByName) {
         self.answer(ticket, Answer::Synced { protocol: None, assignment });
+        let (ticket, request) = self.request();
+        assert!(matches!(request, Request::Beat(_)), "{request:?}");
+        self.answer(ticket, Answer::Beaten);
     }
 
     /// It is in the group, with generation 1 and `assignment`.
@@ -248,11 +253,42 @@ fn an_assignment_that_comes_a_session_late_is_not_believed() {
     let (ticket, _) = driver.joins();
     driver.follows(ticket, 1);
     let (ticket, _) = driver.syncs();
+    let (beat, _) = driver.beats();
+    driver.answer(beat, Answer::Beaten);
     driver.now += 45 * SECOND;
-    driver.synced(ticket, t(&[0]));
+    driver.answer(ticket, Answer::Synced { protocol: None, assignment: t(&[0]) });
     assert_eq!(driver.it.held(), &ByName::new());
     let (_, join) = driver.joins();
     assert_eq!(&*join.member, "m", "its id may still be good");
+}
+
+#[test]
+fn nothing_is_taken_before_a_heartbeat_is_acknowledged() {
+    let mut driver = Driver::new(classic(&EAGER));
+    let (ticket, _) = driver.joins();
+    driver.follows(ticket, 1);
+    let (ticket, _) = driver.syncs();
+    let (beat, _) = driver.beats();
+    driver.answer(ticket, Answer::Synced { protocol: None, assignment: t(&[0]) });
+    driver.refuse(beat, Refusal::Passing("gone".into()));
+    assert_eq!(driver.it.held(), &ByName::new());
+    assert_eq!(driver.wait(SECOND), Duration::from_millis(100));
+    let (beat, _) = driver.beats();
+    driver.answer(beat, Answer::Beaten);
+    assert_eq!((driver.it.held(), driver.it.acknowledged_at()), (&t(&[0]), Some(driver.now)));
+}
+
+#[test]
+fn an_assignment_that_is_over_before_it_began_is_not_taken() {
+    let mut driver = Driver::new(classic(&EAGER));
+    let (ticket, _) = driver.joins();
+    driver.follows(ticket, 1);
+    let (ticket, _) = driver.syncs();
+    let (beat, _) = driver.beats();
+    driver.answer(ticket, Answer::Synced { protocol: None, assignment: t(&[0]) });
+    driver.refuse(beat, Refusal::Rebalancing);
+    assert_eq!(driver.it.held(), &ByName::new());
+    driver.joins();
 }
 
 #[test]
@@ -334,6 +370,8 @@ fn a_sync_that_comes_to_nothing_is_followed_by_a_join() {
         let (ticket, _) = driver.joins();
         driver.follows(ticket, 2);
         let (ticket, _) = driver.syncs();
+        let (beat, _) = driver.beats();
+        driver.answer(beat, Answer::Beaten);
         driver.refuse(ticket, refusal);
         driver.wait(SECOND);
         let (_, join) = driver.joins();

@@ -218,7 +218,6 @@ impl ClassicGroup {
         }
         let peer = self.members.get_mut(&id).expect("validated");
         (peer.protocols, peer.joining) = (join.protocols, Some(reply));
-        peer.heard(now);
         self.prepare(now);
         self.maybe_complete_join(now);
         None

@@ -74,6 +74,8 @@ fn the_leader_waits_for_topics_of_others_to_be_looked_up_but_not_for_ever() {
     let mut driver = Driver::new(classic(&EAGER));
     let (ticket, _) = driver.joins();
     driver.answer(ticket, leads(members(), false));
+    let (beat, _) = driver.beats();
+    driver.answer(beat, Answer::Beaten);
     driver.silent();
     assert!(driver.it.wants_topics());
     assert_eq!(driver.it.watched(), names(&["t", "v"]));

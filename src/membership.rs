@@ -40,6 +40,8 @@ mod holdings;
 mod lane;
 mod member;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -57,6 +59,7 @@ use self::{
     classic::Classic,
     consumer::Consumer,
     exchange::{Answer, ByName, Refusal, Request},
+    lane::Road,
     member::Member,
 };
 use crate::record::TopicId;
@@ -149,8 +152,11 @@ impl Membership {
         let consumer = settings.protocol != GroupProtocol::Classic;
         let mut member = Member::new(settings, topics);
         member.begins("joining the group", now);
-        let spoken =
-            if consumer { Spoken::Consumer(Consumer::new(&member, now)) } else { Spoken::Classic(Classic::new(now)) };
+        let spoken = if consumer {
+            Spoken::Consumer(Consumer::new(&member, now))
+        } else {
+            Spoken::Classic(Classic::new(Road::new(Lane::Talk), now))
+        };
         Self { member, spoken }
     }
 
@@ -163,7 +169,7 @@ impl Membership {
                 if let Err(NotSpoken(why)) = consumer.handle_answer(member, ticket, answer, now) {
                     member.lose(Loss::Unknown);
                     member.tell(News::FallsBack { why });
-                    self.spoken = Spoken::Classic(Classic::new(now));
+                    self.spoken = Spoken::Classic(Classic::new(consumer.road(), now));
                 }
             }
         }

@@ -3,10 +3,10 @@
 //! ```text
 //!             ┌── refused ──────────────────────────────────────┐
 //!             ▼                                                 │
-//!   Outside ──Join──▶ Joining ──Joined──▶ (Assigning) ──Sync──▶ Syncing ──Synced──▶ Inside
-//!      ▲                 ▲                the leader,                                 │
-//!      │                 │                where it has to look topics up              │
-//!      │                 └────────── Join, once a rejoin is due and may be ◀──────────┘
+//!   Outside ──Join──▶ Joining ──Joined──▶ (Assigning) ──Sync──▶ Syncing ──Synced──▶ (Confirming) ──▶ Inside
+//!      ▲                 ▲                the leader, while                         until a heartbeat   │
+//!      │                 │                it looks topics up                        is acknowledged     │
+//!      │                 └──────────────── Join, once a rejoin is due and may be ◀──────────────────────┘
 //!      └── lost: unknown, fenced, session over
 //! ```
 //!
@@ -15,7 +15,9 @@
 //! What the assignment lacks is revoked, and when that is released it joins again, so that others are given it.
 //!
 //! Heartbeats go on under the last generation from SyncGroup on, while partitions are being released, and while JoinGroup
-//! waits for the others, as long as something is held: otherwise nobody would know whether it is still ours.
+//! waits for the others, as long as something is held: otherwise nobody would know whether it is still ours. The first one
+//! goes out beside SyncGroup, and nothing is taken before it is acknowledged: neither JoinGroup nor SyncGroup begins the
+//! session anew where the coordinator answers it out of what it knows.
 
 mod leader;
 #[cfg(test)]
@@ -42,6 +44,8 @@ pub(super) struct Classic {
     generation: i32,
     stage: Stage,
     talk: Road<()>,
+    /// A heartbeat of this generation was acknowledged.
+    confirmed: bool,
     /// With the generation and the id of each heartbeat.
     beat: Road<(i32, Arc<str>)>,
     next_beat: Instant,
@@ -54,6 +58,10 @@ pub(super) struct Classic {
     /// Join again as soon as nothing is leaving that was taken from us: the leader waits with it for that.
     give_up: bool,
     leads: Option<Leads>,
+    /// When the leader looks whether what it had to withhold has been given up.
+    look_at: Option<Instant>,
+    /// JoinGroup may have been answered with a new generation, and we have not heard.
+    unheard: bool,
     /// When a heartbeat was sent that found the group at rest.
     rest_at: Instant,
     /// Eager: the others wait for us until then.
@@ -68,6 +76,8 @@ enum Stage {
     /// The leader waits for topics to be looked up, but not for ever.
     Assigning(Joined, Instant),
     Syncing,
+    /// What has been assigned is taken as soon as a heartbeat of this generation is acknowledged.
+    Confirming(ByName),
     Inside,
     /// LeaveGroup is sent, not before that time.
     Leaving(Instant),
@@ -75,12 +85,13 @@ enum Stage {
 }
 
 impl Classic {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(talk: Road<()>, now: Instant) -> Self {
         Self {
             id: "".into(),
             generation: NONE,
             stage: Stage::Outside,
-            talk: Road::new(Lane::Talk),
+            talk,
+            confirmed: false,
             beat: Road::new(Lane::Beat),
             next_beat: now,
             rejoin: Some(("joining the group", now)),
@@ -88,6 +99,8 @@ impl Classic {
             target: ByName::new(),
             give_up: false,
             leads: None,
+            look_at: None,
+            unheard: false,
             rest_at: now,
             release_by: None,
         }
@@ -114,7 +127,7 @@ impl Classic {
     pub(super) fn topics_changed(&mut self, member: &mut Member, now: Instant) {
         let Some(leads) = &self.leads else { return };
         match &mut self.stage {
-            Stage::Assigning(_, until) if leads.knows_all(&member.topics) => *until = now,
+            Stage::Assigning(_, until) if leads.knows_enough(&member.topics) => *until = now,
             Stage::Inside if leads.has_changed(&member.topics) => {
                 self.join_again(member, "topics of the group have changed", now, now);
             }
@@ -147,15 +160,18 @@ impl Classic {
             _ if self.talk.is_busy() => None,
             Stage::Outside | Stage::Inside => self.rejoin.filter(|_| self.may_join(member)).map(|(_, at)| at),
             Stage::Assigning(_, at) | Stage::Leaving(at) => Some(*at),
-            Stage::Joining | Stage::Syncing | Stage::Over => None,
+            Stage::Joining | Stage::Syncing | Stage::Confirming(_) | Stage::Over => None,
         };
         let beats = self.beats(member) && !self.beat.is_busy() && !member.breaks(Defect::NoBeatTimer);
-        let late = self.release_by.filter(|_| !member.holdings.is_empty());
+        let late = self.release_by.filter(|_| !member.holdings.is_empty()).into_iter().chain(self.look_at);
         talk.into_iter().chain(beats.then_some(self.next_beat)).chain(late).min()
     }
 
     pub(super) fn poll_request(&mut self, member: &mut Member, now: Instant) -> Option<(Ticket, Request)> {
         self.expire(member, now);
+        if self.look_at.take_if(|at| *at <= now).is_some() {
+            self.join_again(member, "what a member was to give up still belongs to nobody", now, now);
+        }
         if !self.talk.is_busy()
             && let Some(request) = self.say(member, now)
         {
@@ -172,7 +188,7 @@ impl Classic {
     /// Whether heartbeats are due now and then.
     fn beats(&self, member: &Member) -> bool {
         let since_sync = match self.stage {
-            Stage::Inside | Stage::Syncing | Stage::Assigning(..) => true,
+            Stage::Inside | Stage::Syncing | Stage::Confirming(_) | Stage::Assigning(..) => true,
             Stage::Joining => !member.holdings.is_empty(),
             Stage::Outside | Stage::Leaving(_) | Stage::Over => false,
         };
@@ -190,10 +206,8 @@ impl Classic {
                 Some(self.join(member, why))
             }
             Stage::Assigning(joined, until) if *until <= now => {
-                let assignments = leader::assign(member, joined);
-                if let Some(leads) = &mut self.leads {
-                    leads.assigned_by(&member.topics);
-                }
+                let leads = self.leads.as_mut();
+                let assignments = leads.map(|leads| leads.assign(member, joined)).unwrap_or_default();
                 let protocol = Arc::clone(&joined.protocol);
                 self.stage = Stage::Syncing;
                 Some(Request::Sync(Sync {
@@ -218,7 +232,7 @@ impl Classic {
         let owned = if eager { ByName::new() } else { member.holdings.held().clone() };
         self.said = (member.subscribed.clone(), owned);
         self.stage = Stage::Joining;
-        self.leads = None;
+        (self.leads, self.look_at, self.unheard) = (None, None, true);
         let subscription = Subscription {
             topics: member.subscribed.clone(),
             user_data: Vec::new(),
@@ -268,20 +282,13 @@ impl Classic {
         match (&self.stage, answer) {
             (Stage::Leaving(_), Err(Refusal::Passing(_))) => self.stage = Stage::Leaving(self.talk.failed(now)),
             (Stage::Leaving(_), _) => self.stage = Stage::Over,
-            (_, Ok(answer)) => {
-                member.acknowledge(sent, now);
-                // It has waited for us for too long: somebody else may have been given what it speaks of. (JoinGroup may
-                // take its time: it promises nothing yet.)
-                let held = !member.holdings.is_empty() || matches!(self.stage, Stage::Syncing);
-                if held && member.is_expired(now) {
-                    return self.outside(member, Loss::Session, now, now);
-                }
-                match (&self.stage, answer) {
-                    (Stage::Joining, Answer::Joined(joined)) => self.joined(member, joined, now),
-                    (Stage::Syncing, Answer::Synced { assignment, .. }) => self.synced(member, &assignment, sent, now),
-                    (_, other) => self.refused(member, Refusal::Passing(format!("not the answer: {other:?}")), now),
-                }
+            (Stage::Joining, Ok(Answer::Joined(joined))) => self.joined(member, joined, now),
+            (Stage::Syncing, Ok(Answer::Synced { assignment, .. })) => {
+                self.rest_at = sent;
+                self.stage = Stage::Confirming(assignment);
+                self.confirm(member, now);
             }
+            (_, Ok(other)) => self.refused(member, Refusal::Passing(format!("not the answer: {other:?}")), now),
             (_, Err(refusal)) => self.refused(member, refusal, now),
         }
     }
@@ -289,22 +296,31 @@ impl Classic {
     fn joined(&mut self, member: &mut Member, joined: Joined, now: Instant) {
         (self.id, self.generation) = (Arc::clone(&joined.member), joined.generation);
         member.enter(&self.id, self.generation);
-        self.next_beat = now + member.settings.heartbeat_interval;
-        (self.rejoin, self.release_by) = (None, None);
-        let mut until = now;
-        if joined.leader == joined.member {
-            let leads = Leads::new(&joined.members);
-            if !joined.skip_assignment && !leads.knows_all(&member.topics) {
-                until = now + leader::LOOK_UP;
-            }
-            self.leads = Some(leads);
-        }
+        // One that is under way is of the generation before.
+        self.beat.give_up();
+        (self.confirmed, self.next_beat) = (false, now);
+        (self.rejoin, self.release_by, self.unheard) = (None, None, false);
+        self.leads = Leads::new(&joined);
+        let knows = self.leads.as_ref().is_none_or(|leads| leads.knows_enough(&member.topics));
+        let until = if knows { now } else { now + leader::LOOK_UP };
         self.stage = Stage::Assigning(joined, until);
     }
 
-    fn synced(&mut self, member: &mut Member, assignment: &ByName, sent: Instant, now: Instant) {
+    /// Takes what has been assigned, if the coordinator is known to believe in us.
+    fn confirm(&mut self, member: &mut Member, now: Instant) {
+        let Stage::Confirming(assignment) = &mut self.stage else { return };
+        if !self.confirmed {
+            return;
+        }
+        let assignment = std::mem::take(assignment);
+        if member.is_expired(now) {
+            return self.outside(member, Loss::Session, now, now);
+        }
+        self.take(member, &assignment, now);
+    }
+
+    fn take(&mut self, member: &mut Member, assignment: &ByName, now: Instant) {
         self.stage = Stage::Inside;
-        (self.rest_at, self.next_beat) = (sent, sent + member.settings.heartbeat_interval);
         self.target = of_topics(assignment, &member.subscribed);
         member.aim(&self.target);
         let (topics, owned) = &self.said;
@@ -322,6 +338,11 @@ impl Classic {
         if stale {
             self.join_again(member, "the topics that we subscribe to have changed", now, now);
         }
+        if self.leads.as_ref().is_some_and(|leads| leads.is_unsure(&self.target, &member.topics)) {
+            self.join_again(member, "the leader is back, and cannot know what has changed meanwhile", now, now);
+        }
+        let withholds = self.leads.as_ref().is_some_and(Leads::withholds);
+        self.look_at = withholds.then(|| now + member.settings.rebalance_timeout);
         self.topics_changed(member, now);
         self.go_on(member, now);
     }
@@ -364,7 +385,7 @@ impl Classic {
             }
             // As in Java, SyncGroup is not asked again, but JoinGroup: the group may have gone on.
             Refusal::Rebalancing if !joining => self.back(now),
-            Refusal::Rebalancing | Refusal::Passing(_) => self.back(again),
+            Refusal::Rebalancing | Refusal::Passing(_) | Refusal::StaleEpoch => self.back(again),
             Refusal::UnknownMember => {
                 let at = if self.id.is_empty() { again } else { now };
                 self.id = "".into();
@@ -384,20 +405,25 @@ impl Classic {
     }
 
     fn beaten(&mut self, member: &mut Member, sent: Instant, answer: Result<Answer, Refusal>, now: Instant) {
-        let inside = matches!(self.stage, Stage::Inside);
         match answer {
             Ok(_) | Err(Refusal::Rebalancing) => {
                 self.beat.succeeded();
                 member.acknowledge(sent, now);
                 self.next_beat = sent + member.settings.heartbeat_interval;
-                if answer.is_ok() {
-                    self.rest_at = sent;
-                } else if inside {
-                    self.rebalancing(member, now);
+                self.confirmed = true;
+                match (answer.is_ok(), &self.stage) {
+                    (true, _) => {
+                        self.rest_at = sent;
+                        self.confirm(member, now);
+                    }
+                    (false, Stage::Inside) => self.rebalancing(member, now),
+                    // What has been assigned is over before it began.
+                    (false, Stage::Confirming(_)) => self.back(now),
+                    (false, _) => {}
                 }
             }
-            // JoinGroup is under way: the group has a new generation, of which it will tell.
-            Err(Refusal::IllegalGeneration) if matches!(self.stage, Stage::Joining) => {
+            // The group has a new generation, of which JoinGroup will tell.
+            Err(Refusal::IllegalGeneration) if self.unheard => {
                 self.next_beat = self.beat.failed(now);
             }
             Err(Refusal::IllegalGeneration | Refusal::FencedEpoch | Refusal::StaleEpoch) => {
@@ -407,7 +433,9 @@ impl Classic {
                 self.id = "".into();
                 self.outside(member, Loss::Unknown, now, now);
             }
-            Err(Refusal::Passing(_) | Refusal::MemberIdRequired(_)) => self.next_beat = self.beat.failed(now),
+            Err(Refusal::Passing(_) | Refusal::MemberIdRequired(_) | Refusal::StaleEpoch) => {
+                self.next_beat = self.beat.failed(now);
+            }
             Err(fatal) => self.end(member, fatal),
         }
     }
@@ -444,7 +472,8 @@ impl Classic {
         self.beat.give_up();
         self.rejoin = Some(("lost its place in the group", at));
         self.target.clear();
-        (self.give_up, self.leads, self.release_by) = (false, None, None);
+        (self.give_up, self.leads, self.look_at) = (false, None, None);
+        (self.unheard, self.release_by) = (false, None);
     }
 
     fn end(&mut self, member: &mut Member, refusal: Refusal) {

@@ -58,10 +58,12 @@ pub(super) struct Consumer {
     target: ById,
     /// Of the topics that are held.
     ids: BTreeMap<Arc<str>, TopicId>,
+    /// When the first heartbeat was sent after the last one that was answered: since then it may have wanted anything.
+    unheard_since: Option<Instant>,
     /// When it gives us up, if it is not told until then that what it took from us was released.
     release_by: Option<Instant>,
-    /// Whether the coordinator has ever taken us in, since we last left.
-    was_inside: bool,
+    /// Whether the coordinator may have taken us in, since it last said that it does not know us: perhaps we have not heard.
+    maybe_inside: bool,
     /// Since when our instance id has been held by somebody else.
     held_since: Option<Instant>,
 }
@@ -100,10 +102,16 @@ impl Consumer {
             told: None,
             target: ById::new(),
             ids: BTreeMap::new(),
+            unheard_since: None,
             release_by: None,
-            was_inside: false,
+            maybe_inside: false,
             held_since: None,
         }
+    }
+
+    /// For whoever speaks next.
+    pub(super) fn road(&self) -> Road<()> {
+        Road::after(&self.talk)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -130,7 +138,7 @@ impl Consumer {
     }
 
     pub(super) fn leave(&mut self, now: Instant) {
-        let never_came = !self.was_inside && !self.talk.is_busy() && self.told.is_none();
+        let never_came = !self.maybe_inside && !self.talk.is_busy();
         self.stage = if never_came { Stage::Over } else { Stage::Leaving };
         self.not_before = now;
     }
@@ -190,6 +198,7 @@ impl Consumer {
             owned: news(told.is_none_or(|told| told.owned != saying.owned)).then(|| saying.owned.clone()),
             ..bare
         };
+        self.unheard_since.get_or_insert(now);
         Some((self.talk.ask(Sent::Beat(saying), now), Request::ConsumerBeat(beat)))
     }
 
@@ -210,7 +219,7 @@ impl Consumer {
         let Some((sent, what)) = self.talk.answered(ticket) else { return Ok(()) };
         match (what, answer) {
             (Sent::Leave, answer) => {
-                self.left(member, answer, now);
+                self.left(answer, now);
                 Ok(())
             }
             // Now that it is answered, the coordinator can be told.
@@ -228,10 +237,11 @@ impl Consumer {
 
     fn beaten(&mut self, member: &mut Member, told: Told, beaten: ConsumerBeaten, sent: Instant, now: Instant) {
         self.talk.succeeded();
-        (self.held_since, self.was_inside) = (None, true);
+        (self.held_since, self.maybe_inside) = (None, true);
         (self.id, self.interval) = (beaten.member, beaten.interval);
         (self.stage, self.due, self.not_before) = (Stage::Inside, sent + self.interval, now);
         self.number = beaten.epoch;
+        let since = self.unheard_since.take().unwrap_or(sent);
         member.acknowledge(sent, now);
         if member.is_expired(now) {
             // It has waited for us for too long: we may have been given up since.
@@ -251,7 +261,7 @@ impl Consumer {
             self.reconcile(member);
             let leaves = !member.holdings.leaving().is_empty();
             if leaves && !member.breaks(Defect::OutliveRebalance) {
-                self.release_by.get_or_insert(sent + member.settings.rebalance_timeout);
+                self.release_by.get_or_insert(since + member.settings.rebalance_timeout);
             }
         }
         self.settle(member, now);
@@ -290,6 +300,7 @@ impl Consumer {
         match refusal {
             Refusal::UnknownMember => {
                 let at = if self.number > 0 { now } else { again };
+                self.maybe_inside = false;
                 self.join_anew(member, Loss::Unknown, Stage::Joining, at, now);
             }
             Refusal::FencedEpoch | Refusal::StaleEpoch => {
@@ -300,8 +311,14 @@ impl Consumer {
             }
             Refusal::UnreleasedInstance => self.held_by_another(member, again, now),
             Refusal::Unsupported(why) if member.settings.protocol == GroupProtocol::Auto => return Err(NotSpoken(why)),
-            Refusal::Passing(_) | Refusal::Rebalancing | Refusal::IllegalGeneration | Refusal::MemberIdRequired(_) => {
-                self.told = None;
+            Refusal::Passing(_)
+            | Refusal::StaleEpoch
+            | Refusal::Rebalancing
+            | Refusal::IllegalGeneration
+            | Refusal::MemberIdRequired(_) => {
+                (self.told, self.maybe_inside) = (None, true);
+                // A coordinator that has taken the group over gives everybody a whole session.
+                self.held_since = None;
                 self.not_before = again;
             }
             Refusal::FencedInstance => self.end(member, member.fenced_instance()),
@@ -313,12 +330,11 @@ impl Consumer {
         Ok(())
     }
 
-    /// A member of our instance id is in the group, and has not left. It may be what we were; it may have been killed, and
-    /// then its session ends; or somebody has given two processes the same id.
+    /// A member of our instance id is in the group, and has not left. It may be us, if we have not heard that we were taken
+    /// in; it may have been killed, and then its session ends; or somebody has given two processes the same id.
     fn held_by_another(&mut self, member: &mut Member, again: Instant, now: Instant) {
         let instance = member.settings.instance.clone().unwrap_or_else(|| "".into());
-        if self.was_inside {
-            self.was_inside = false;
+        if self.maybe_inside {
             return self.join_anew(member, Loss::Fenced, Stage::Clearing, now, now);
         }
         let for_at_most = member.settings.session_timeout + MARGIN;
@@ -333,12 +349,12 @@ impl Consumer {
         self.join_anew(member, Loss::Fenced, Stage::Joining, again, now);
     }
 
-    fn left(&mut self, member: &mut Member, answer: Result<Answer, Refusal>, now: Instant) {
+    fn left(&mut self, answer: Result<Answer, Refusal>, now: Instant) {
         match (self.stage, answer) {
             (_, Err(Refusal::Passing(_))) => self.not_before = self.talk.failed(now),
-            (Stage::Clearing, Err(Refusal::FencedInstance)) => self.end(member, member.fenced_instance()),
+            // If it was somebody else, joining will tell.
             (Stage::Clearing, answer) => {
-                self.stage = Stage::Joining;
+                (self.stage, self.maybe_inside) = (Stage::Joining, false);
                 self.not_before = if answer.is_ok() { now } else { self.talk.failed(now) };
             }
             _ => self.stage = Stage::Over,

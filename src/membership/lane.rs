@@ -37,6 +37,11 @@ impl<T> Road<T> {
         Self { lane, next: 0, asked: None, failures: 0 }
     }
 
+    /// In the same lane for something else: what is under way in the other is given up.
+    pub(super) fn after<U>(other: &Road<U>) -> Self {
+        Self { next: other.next, ..Self::new(other.lane) }
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.asked.is_some()
     }
@@ -89,6 +94,9 @@ mod tests {
         road.give_up();
         assert!(!road.is_busy());
         assert_eq!(road.answered(third), None);
+        let mut other = Road::after(&road);
+        other.ask((), now);
+        assert_eq!(other.answered(first).or(other.answered(second)).or(other.answered(third)), None);
     }
 
     #[test]

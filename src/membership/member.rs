@@ -136,7 +136,8 @@ impl Member {
 
     /// When what is held is lost, if nothing is acknowledged until then.
     pub(super) fn session_end(&self) -> Option<Instant> {
-        if self.holdings.is_empty() || self.breaks(Defect::NoSessionTimer) {
+        let forgets = self.breaks(Defect::NoSessionTimer) || self.breaks(Defect::OutliveSession);
+        if self.holdings.is_empty() || forgets {
             return None;
         }
         self.acknowledged_at.map(|at| at + self.settings.session_timeout)

@@ -145,10 +145,15 @@ fn who_has_never_come_needs_not_leave() {
 
 #[test]
 fn an_answer_to_nothing_changes_nothing() {
-    for protocol in [GroupProtocol::Consumer, GroupProtocol::Classic] {
+    for (protocol, passing) in [
+        (GroupProtocol::Consumer, Refusal::Passing("gone".into())),
+        (GroupProtocol::Classic, Refusal::Passing("gone".into())),
+        (GroupProtocol::Consumer, Refusal::StaleEpoch),
+        (GroupProtocol::Classic, Refusal::StaleEpoch),
+    ] {
         let mut driver = Driver::new(settings(protocol));
         let (ticket, _) = driver.request();
-        driver.refuse(ticket, Refusal::Passing("gone".into()));
+        driver.refuse(ticket, passing);
         driver.refuse(ticket, Refusal::FencedInstance);
         assert!(driver.changes().is_empty());
         assert_eq!(driver.wait(SECOND), Duration::from_millis(100));

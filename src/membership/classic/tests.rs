@@ -1,11 +1,13 @@
 //! A member of a classic group, step by step.
 
+mod leading;
+
 use std::time::Duration;
 
 use crate::membership::{
     Assignor, Change, Fatal, GroupProtocol, Loss, Settings, Ticket,
-    exchange::{Answer, Beat, ByName, Join, Joined, Peer, Refusal, Request, Subscription, Sync},
-    tests::{Driver, SECOND, by_name, id, names, settings, t, topics},
+    exchange::{Answer, Beat, ByName, Join, Joined, Refusal, Request, Subscription, Sync},
+    tests::{Driver, SECOND, by_name, names, settings, t},
 };
 
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -51,8 +53,13 @@ impl Driver {
         self.answer(ticket, Answer::Joined(joined));
     }
 
+    /// SyncGroup is answered, and so is the first heartbeat.
+    #[track_caller]
     fn synced(&mut self, ticket: Ticket, assignment: ByName) {
         self.answer(ticket, Answer::Synced { protocol: None, assignment });
+        let (ticket, request) = self.request();
+        assert!(matches!(request, Request::Beat(_)), "{request:?}");
+        self.answer(ticket, Answer::Beaten);
     }
 
     /// It is in the group, with generation 1 and `assignment`.
@@ -215,6 +222,20 @@ fn heartbeats_go_on_while_a_join_waits_for_others_where_something_is_held() {
 }
 
 #[test]
+fn a_generation_that_is_over_is_no_news_where_the_answer_to_a_join_was_lost() {
+    let mut driver = Driver::inside(&COOPERATIVE, &t(&[0]));
+    driver.rebalances();
+    let (ticket, _) = driver.joins();
+    let (beat, _) = driver.beats();
+    driver.refuse(ticket, Refusal::Passing("the answer is lost".into()));
+    driver.refuse(beat, Refusal::IllegalGeneration);
+    assert_eq!(driver.changes(), []);
+    driver.wait(SECOND);
+    let (_, join) = driver.joins();
+    assert_eq!(join.protocols[0].1.owned, t(&[0]));
+}
+
+#[test]
 fn a_first_join_may_take_longer_than_a_session() {
     let mut driver = Driver::new(classic(&EAGER));
     let (ticket, _) = driver.joins();
@@ -232,11 +253,42 @@ fn an_assignment_that_comes_a_session_late_is_not_believed() {
     let (ticket, _) = driver.joins();
     driver.follows(ticket, 1);
     let (ticket, _) = driver.syncs();
+    let (beat, _) = driver.beats();
+    driver.answer(beat, Answer::Beaten);
     driver.now += 45 * SECOND;
-    driver.synced(ticket, t(&[0]));
+    driver.answer(ticket, Answer::Synced { protocol: None, assignment: t(&[0]) });
     assert_eq!(driver.it.held(), &ByName::new());
     let (_, join) = driver.joins();
     assert_eq!(&*join.member, "m", "its id may still be good");
+}
+
+#[test]
+fn nothing_is_taken_before_a_heartbeat_is_acknowledged() {
+    let mut driver = Driver::new(classic(&EAGER));
+    let (ticket, _) = driver.joins();
+    driver.follows(ticket, 1);
+    let (ticket, _) = driver.syncs();
+    let (beat, _) = driver.beats();
+    driver.answer(ticket, Answer::Synced { protocol: None, assignment: t(&[0]) });
+    driver.refuse(beat, Refusal::Passing("gone".into()));
+    assert_eq!(driver.it.held(), &ByName::new());
+    assert_eq!(driver.wait(SECOND), Duration::from_millis(100));
+    let (beat, _) = driver.beats();
+    driver.answer(beat, Answer::Beaten);
+    assert_eq!((driver.it.held(), driver.it.acknowledged_at()), (&t(&[0]), Some(driver.now)));
+}
+
+#[test]
+fn an_assignment_that_is_over_before_it_began_is_not_taken() {
+    let mut driver = Driver::new(classic(&EAGER));
+    let (ticket, _) = driver.joins();
+    driver.follows(ticket, 1);
+    let (ticket, _) = driver.syncs();
+    let (beat, _) = driver.beats();
+    driver.answer(ticket, Answer::Synced { protocol: None, assignment: t(&[0]) });
+    driver.refuse(beat, Refusal::Rebalancing);
+    assert_eq!(driver.it.held(), &ByName::new());
+    driver.joins();
 }
 
 #[test]
@@ -318,89 +370,13 @@ fn a_sync_that_comes_to_nothing_is_followed_by_a_join() {
         let (ticket, _) = driver.joins();
         driver.follows(ticket, 2);
         let (ticket, _) = driver.syncs();
+        let (beat, _) = driver.beats();
+        driver.answer(beat, Answer::Beaten);
         driver.refuse(ticket, refusal);
         driver.wait(SECOND);
         let (_, join) = driver.joins();
         assert_eq!(join.protocols[0].1.owned, t(&[0]), "nothing is lost by that");
     }
-}
-
-fn peer(member: &str, topics: &[&str]) -> Peer {
-    let subscription = Subscription { topics: names(topics), generation: -1, ..<_>::default() };
-    Peer { member: member.into(), instance: None, subscription }
-}
-
-fn leads(members: Vec<Peer>, skip_assignment: bool) -> Answer {
-    let (member, leader, protocol) = ("m".into(), "m".into(), "range".into());
-    Answer::Joined(Joined { generation: 1, member, leader, protocol, skip_assignment, members })
-}
-
-#[test]
-fn the_leader_assigns_to_everybody() {
-    let mut driver = Driver::new(classic(&EAGER));
-    let (ticket, _) = driver.joins();
-    driver.answer(ticket, leads(vec![peer("m", &["t"]), peer("n", &["t"])], false));
-    let (_, sync) = driver.syncs();
-    assert_eq!(sync.assignments, [("m".into(), t(&[0, 1])), ("n".into(), t(&[2, 3]))].into());
-}
-
-#[test]
-fn a_leader_that_comes_back_does_not_assign_anew() {
-    let mut driver = Driver::new(Settings { instance: Some("i".into()), ..classic(&EAGER) });
-    let (ticket, join) = driver.joins();
-    assert_eq!(join.instance.as_deref(), Some("i"));
-    driver.answer(ticket, leads(vec![peer("m", &["t"])], true));
-    let (ticket, sync) = driver.syncs();
-    assert!(sync.assignments.is_empty());
-    driver.synced(ticket, t(&[3]));
-    assert_eq!(driver.it.held(), &t(&[3]));
-}
-
-#[test]
-fn the_leader_waits_for_topics_of_others_to_be_looked_up_but_not_for_ever() {
-    let members = || vec![peer("m", &["t"]), peer("n", &["v"])];
-    let mut driver = Driver::new(classic(&EAGER));
-    let (ticket, _) = driver.joins();
-    driver.answer(ticket, leads(members(), false));
-    driver.silent();
-    assert!(driver.it.wants_topics());
-    assert_eq!(driver.it.watched(), names(&["t", "v"]));
-    let mut known = topics();
-    known.insert("v".into(), (id(3), 1));
-    driver.it.topics(known.clone(), driver.now);
-    let (_, sync) = driver.syncs();
-    assert_eq!(sync.assignments["n"], by_name(&[("v", &[0])]));
-
-    let mut driver = Driver::new(classic(&EAGER));
-    let (ticket, _) = driver.joins();
-    driver.answer(ticket, leads(members(), false));
-    while let (ticket, Request::Beat(_)) = (driver.wait(INTERVAL), driver.request()).1 {
-        driver.answer(ticket, Answer::Beaten);
-    }
-    assert!(!driver.it.wants_topics());
-    driver.it.topics(known, driver.now);
-}
-
-#[test]
-fn the_leader_joins_again_when_partitions_were_added_and_a_follower_does_not() {
-    let more = || {
-        let mut more = topics();
-        more.insert("t".into(), (id(1), 8));
-        more
-    };
-    let mut driver = Driver::inside(&EAGER, &t(&[0]));
-    driver.it.topics(more(), driver.now);
-    driver.silent();
-
-    let mut driver = Driver::new(classic(&COOPERATIVE));
-    let (ticket, _) = driver.joins();
-    driver.answer(ticket, leads(vec![peer("m", &["t"])], false));
-    let (ticket, _) = driver.syncs();
-    driver.synced(ticket, t(&[0, 1, 2, 3]));
-    driver.it.topics(topics(), driver.now);
-    driver.silent();
-    driver.it.topics(more(), driver.now);
-    driver.joins();
 }
 
 #[test]

@@ -313,7 +313,60 @@ fn a_static_member_that_was_fenced_releases_its_own_instance() {
     driver.wait(SECOND);
     let (ticket, beat) = driver.says();
     assert_eq!(beat.epoch, -2);
+    driver.assigned(ticket, -2, None);
+    assert_eq!(driver.says().1.epoch, 0);
+}
+
+#[test]
+fn a_static_member_that_has_not_heard_that_it_is_inside_does_not_wait_for_itself() {
+    let mut driver = Driver::new(fixed());
+    let (ticket, _) = driver.says();
+    driver.refuse(ticket, Refusal::Passing("the answer is lost".into()));
+    driver.wait(SECOND);
+    let (ticket, _) = driver.says();
+    driver.refuse(ticket, Refusal::UnreleasedInstance);
+    let (ticket, beat) = driver.says();
+    assert_eq!(beat.epoch, -2);
+    // But if that is not us, it does.
+    driver.refuse(ticket, Refusal::FencedInstance);
+    driver.wait(SECOND);
+    let (ticket, beat) = driver.says();
+    assert_eq!(beat.epoch, 0);
+    driver.refuse(ticket, Refusal::UnreleasedInstance);
+    assert!(driver.changes().is_empty());
+    driver.wait(SECOND);
+    assert_eq!(driver.says().1.epoch, 0);
+}
+
+#[test]
+fn an_instance_that_another_has_taken_over_is_fatal() {
+    let mut driver = Driver::inside_as(fixed(), &[0]);
+    let (ticket, _) = driver.beat();
     driver.refuse(ticket, Refusal::FencedInstance);
     let changes = driver.changes();
     let [Change::Lost { .. }, Change::Fatal(Fatal::FencedInstance(_))] = &changes[..] else { panic!("{changes:?}") };
+}
+
+#[test]
+fn the_coordinators_patience_may_have_begun_with_an_answer_that_was_lost() {
+    let settings = Settings { rebalance_timeout: 60 * SECOND, ..settings(GroupProtocol::Consumer) };
+    let mut driver = Driver::inside_as(settings, &[0, 1]);
+    let (ticket, _) = driver.beat();
+    let lost = driver.now;
+    driver.now += SECOND;
+    driver.refuse(ticket, Refusal::Passing("lost".into()));
+    driver.wait(SECOND);
+    let (ticket, _) = driver.says();
+    driver.assigned(ticket, 1, Some(of(1, &[0])));
+    while driver.it.acknowledged_at().is_some() {
+        driver.wait(INTERVAL);
+        if let Some((ticket, Request::ConsumerBeat(_))) = driver.it.poll_request(driver.now) {
+            driver.assigned(ticket, 1, None);
+        }
+        assert!(driver.now <= lost + 60 * SECOND);
+        if driver.changes().contains(&Change::Lost { partitions: t(&[0, 1]), why: Loss::TooLate }) {
+            break;
+        }
+    }
+    assert_eq!(driver.now, lost + 60 * SECOND);
 }

@@ -5,6 +5,7 @@ pub(crate) mod commands;
 pub(crate) mod kafka_config;
 pub(crate) mod layers;
 pub(crate) mod logging;
+pub(crate) mod membership;
 pub(crate) mod report;
 pub(crate) mod security;
 
@@ -111,7 +112,9 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
         from: from.get(args.from.as_ref(), "from", begin).unwrap_or_default(),
         reader: from.get(args.reader.as_ref(), "reader", reader).unwrap_or_default(),
         isolation: from.get(args.isolation.as_ref(), "isolation", isolation).unwrap_or_default(),
-        assign: from.get(args.assign.as_ref(), "assign", assign).unwrap_or_default(),
+        assign: from.get(args.assign.as_ref(), "assign", assign),
+        membership: membership::read(&mut from, &args.membership),
+        topic_regex: text(from.layers.value(args.topic_regex.as_ref(), "topic-regex")),
         offsets: from.get(args.offsets.as_ref(), "offsets", offsets).unwrap_or_default(),
         commit_interval: from
             .get(args.commit_interval.as_ref(), "commit-interval", duration)
@@ -237,13 +240,16 @@ fn offsets(text: &str) -> Result<Offsets, &'static str> {
     }
 }
 
-/// Parses `all`, or partitions and ranges of them: `0,2,5-7`.
+/// Parses `group`, `all`, or partitions and ranges of them: `0,2,5-7`.
 fn assign(text: &str) -> Result<Assign, &'static str> {
-    const WRONG: &str = "neither all nor partitions, such as 0,2,5-7";
+    const WRONG: &str = "none of group, all and partitions, such as 0,2,5-7";
     /// More than any broker holds; a range is not to fill the memory.
     const MOST: i32 = 200_000;
     if text == "all" {
         return Ok(Assign::All);
+    }
+    if text == "group" {
+        return Ok(Assign::Group);
     }
     let partition = |text: &str| text.trim().parse().ok().filter(|p| (0..MOST).contains(p)).ok_or(WRONG);
     let mut partitions = BTreeSet::new();
@@ -344,7 +350,7 @@ mod tests {
             errors,
             [
                 "LONGSHORE_WORKERS 'many': not a whole number",
-                "--assign '3-1': neither all nor partitions, such as 0,2,5-7",
+                "--assign '3-1': none of group, all and partitions, such as 0,2,5-7",
                 "LONGSHORE_GRACE '5': not a duration, such as 250ms, 5s or 2m",
                 "--task 'dance': the task that there is, is sleep",
                 "--topic (KAFKA_TOPIC_NAME) is required",

@@ -127,6 +127,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
 
     /// Gives what was found out about each topic, and what is in the way, beside the names of the topics for which it is.
     async fn carry_out(&mut self, ask: Ask) -> Result<(Vec<Looked>, Vec<(String, String)>), Trouble> {
+        self.store.act_in(ask.era);
         let looks = self.look(&ask.topics).await.map_err(Trouble::Passing)?;
         let (log, patience) = (&self.log, self.patience);
         let found_out = ask.topics.iter().zip(&looks).map(|(topic, look)| async move {

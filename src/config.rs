@@ -1,11 +1,15 @@
 //! Settings as they were given, and the [`Config`] that they make once they are checked: all of them at once, before the
 //! network is touched.
 
+mod membership;
 mod security;
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
-pub use self::security::{Protocol, SecuritySettings};
+pub use self::{
+    membership::{GroupProtocol, MembershipSettings},
+    security::{Protocol, SecuritySettings},
+};
 pub use crate::kafka::{
     Isolation,
     reader::ReadBy,
@@ -46,10 +50,11 @@ pub enum From {
 }
 
 /// Which partitions to work off (`--assign`).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assign {
+    /// Those that the group deals out to us, and that change as its members come and go.
+    Group,
     /// All that the topics have, those that are added while it runs, too.
-    #[default]
     All,
     /// These, of the one topic that there is.
     Partitions(BTreeSet<i32>),
@@ -84,7 +89,11 @@ pub struct Settings {
     pub from: From,
     pub reader: ReadBy,
     pub isolation: Isolation,
-    pub assign: Assign,
+    /// With the group's offsets in Kafka, what the group deals out; else all.
+    pub assign: Option<Assign>,
+    pub membership: MembershipSettings,
+    /// A regular expression that is to match whole names.
+    pub topic_regex: Option<String>,
     pub offsets: Offsets,
     pub commit_interval: Duration,
     pub grace: Duration,
@@ -111,7 +120,9 @@ impl Default for Settings {
             from: From::default(),
             reader: ReadBy::default(),
             isolation: Isolation::default(),
-            assign: Assign::default(),
+            assign: None,
+            membership: MembershipSettings::default(),
+            topic_regex: None,
             offsets: Offsets::default(),
             commit_interval: Duration::from_secs(1),
             grace: Duration::from_secs(25),
@@ -143,6 +154,8 @@ pub struct Config {
     pub(crate) reader: ReadBy,
     pub(crate) isolation: Isolation,
     pub(crate) assign: Assign,
+    pub(crate) membership: membership::Membership,
+    pub(crate) topic_pattern: Option<regex_lite::Regex>,
     pub(crate) offsets: Offsets,
     pub(crate) commit_interval: Duration,
     pub(crate) grace: Duration,
@@ -182,7 +195,8 @@ impl Settings {
             }
         };
         let group = required(self.group, "--group (KAFKA_CONSUMER_GROUP)");
-        check_topics(&self.topics, &mut errors);
+        let topic_pattern = self.topic_regex.as_ref().and_then(|regex| check_pattern(regex, &mut errors));
+        check_topics(&self.topics, self.topic_regex.is_some(), &mut errors);
         let brokers = check_brokers(&self.brokers, &mut errors);
         let written = [("--reply-topic", &self.reply_topic), ("--dead-letter-topic", &self.dead_letter_topic)];
         for (flag, name) in written.into_iter().filter_map(|(flag, name)| Some((flag, name.as_ref()?))) {
@@ -230,12 +244,23 @@ impl Settings {
         if max_in_flight > MAX_IN_FLIGHT {
             errors.push(format!("--max-in-flight must be {MAX_IN_FLIGHT} or less, not {max_in_flight}"));
         }
-        if self.assign == Assign::Partitions(BTreeSet::new()) {
+        let kept_by_us = self.offsets != Offsets::Kafka;
+        let assign = self.assign.unwrap_or(if kept_by_us { Assign::All } else { Assign::Group });
+        if assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());
         }
-        if self.assign != Assign::All && self.topics.len() > 1 {
+        if matches!(assign, Assign::Partitions(_)) && self.topics.len() > 1 {
             errors.push("--assign names partitions of one topic: of several topics, all are worked off".to_owned());
         }
+        if assign == Assign::Group && kept_by_us {
+            errors.push(
+                "--assign group keeps offsets with the group: leave --offsets out, or say --assign all".to_owned(),
+            );
+        }
+        if assign != Assign::Group && self.topic_regex.is_some() {
+            errors.push("--topic-regex needs --assign group, which finds out about topics as they come".to_owned());
+        }
+        let membership = self.membership.check(&mut errors);
         if self.reader == ReadBy::Rskafka && self.isolation == Isolation::ReadCommitted {
             errors.push(
                 "--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned(),
@@ -262,7 +287,9 @@ impl Settings {
             from: self.from,
             reader: self.reader,
             isolation: self.isolation,
-            assign: self.assign,
+            assign,
+            membership,
+            topic_pattern,
             offsets: self.offsets,
             commit_interval: self.commit_interval,
             grace: self.grace,
@@ -275,7 +302,21 @@ impl Settings {
     }
 }
 
-fn check_topics(topics: &[String], errors: &mut Vec<String>) {
+/// Made so that it matches whole names.
+fn check_pattern(regex: &str, errors: &mut Vec<String>) -> Option<regex_lite::Regex> {
+    match regex_lite::Regex::new(&format!("^(?:{regex})$")) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            errors.push(format!("--topic-regex '{regex}': {error}"));
+            None
+        }
+    }
+}
+
+fn check_topics(topics: &[String], is_matched: bool, errors: &mut Vec<String>) {
+    if topics.is_empty() && is_matched {
+        return;
+    }
     if topics.iter().all(|topic| topic.trim().is_empty()) {
         return errors.push("--topic (KAFKA_TOPIC_NAME) is required".to_owned());
     }
@@ -381,10 +422,10 @@ mod tests {
         check_errors(settings, &["--reply-topic is the topic that is worked off, u"]);
         let some = Assign::Partitions([0].into());
         check_errors(
-            Settings { assign: some.clone(), ..topics(&["t", "u"]) },
+            Settings { assign: Some(some.clone()), ..topics(&["t", "u"]) },
             &["--assign names partitions of one topic"],
         );
-        assert!(Settings { assign: some, ..topics(&["t"]) }.check().is_ok());
+        assert!(Settings { assign: Some(some), ..topics(&["t"]) }.check().is_ok());
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //!
 //! Architecture invariant: nothing else locks or reads the scheduler.
 
+mod grouped;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -27,12 +29,15 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use self::grouped::Grouped;
+use self::grouped::dealt;
 use crate::{
     committer,
     drain::Watch,
     error::RunError,
     event,
     fate::Kind,
+    group::Deal,
     pool::{News, Pool},
     record::AssignmentId,
     room::Room,
@@ -54,6 +59,7 @@ enum Event {
     Written(Vec<Written>),
     News(News),
     Looked(committer::Outcome),
+    Dealt(Deal),
     Timeout,
     Source(SourceEvent),
 }
@@ -88,6 +94,8 @@ pub(crate) struct Engine {
     pub(crate) drain: Watch,
     /// The fetch loops and the committer.
     pub(crate) tasks: JoinSet<()>,
+    /// Where the group deals partitions out.
+    pub(crate) group: Option<Grouped>,
     /// How long running tasks may finish, for the log.
     pub(crate) grace: Duration,
     /// Where others may look at what has been done.
@@ -113,6 +121,7 @@ impl Engine {
                 // Where nobody listens, it is in the log and the summary.
                 let _ = self.listeners.send(event);
             }
+            self.release_settled(now);
             if let Some(ask) = self.scheduler.poll_ask(now) {
                 // There is room for one, and one is under way at most. A committer that is gone is an event.
                 let _ = self.asks.try_send(ask);
@@ -121,6 +130,9 @@ impl Engine {
                 summary.unwritten =
                     [&self.replies, &self.dead_letters].into_iter().flatten().flat_map(Sink::unwritten).collect();
                 self.progress.send_replace(self.scheduler.counters().clone());
+                if let Some(group) = self.group.take() {
+                    group.leave().await;
+                }
                 return summary;
             }
             if now.duration_since(told) >= PROGRESS_INTERVAL {
@@ -145,6 +157,8 @@ impl Engine {
             biased;
             () = self.drain.asked(), if self.scheduler.running() => Event::DrainAsked,
             part = ended(&mut self.tasks, &mut self.replies, &mut self.dead_letters) => Event::Ended(part),
+            // Before what is written: a loss is to be known before what is void because of it.
+            deal = dealt(&mut self.group) => Event::Dealt(deal),
             Some(written) = self.written.recv() => Event::Written(written),
             Some(news) = working.next() => Event::News(news),
             Some(outcome) = self.looked.recv() => Event::Looked(outcome),
@@ -180,6 +194,7 @@ impl Engine {
                 self.scheduler.handle_unanswered(now);
                 self.scheduler.stop(error, now);
             }
+            Event::Dealt(deal) => self.take_deal(deal, now),
             Event::Timeout => {}
             Event::Source(SourceEvent::Fetched { assignment, records, next, epoch, latest }) => {
                 self.scheduler.handle_fetched(assignment, records, (next, epoch), latest, now);
@@ -233,7 +248,7 @@ impl Engine {
             sink.as_mut().expect("the policy asks only for topics that there are").push(write);
         }
         for sink in [&mut self.replies, &mut self.dead_letters].into_iter().flatten() {
-            sink.flush();
+            sink.flush(self.group.as_ref().map_or(0, |group| group.era));
         }
     }
 

@@ -62,11 +62,11 @@ mod engine;
 pub mod error;
 pub mod event;
 pub mod fate;
+mod group;
 pub mod kafka;
 pub mod lineage;
 mod longshore;
 pub mod loss;
-#[cfg_attr(not(test), expect(dead_code, reason = "the run does not join groups yet"))]
 mod membership;
 pub mod offsets;
 pub mod page;
@@ -77,6 +77,7 @@ pub mod scheduler;
 pub mod secret;
 pub mod sink;
 pub mod source;
+mod standing;
 mod startup;
 pub mod task;
 #[cfg(test)]

@@ -14,9 +14,10 @@ use crate::{
     committer::{Committer, FINDING_OUT},
     config::{Assign, Config, ConfigErrors, Settings},
     drain::{self, Drain, Watch},
-    engine::{Engine, Fetching, StartFetching},
+    engine::{Engine, Fetching, Grouped, StartFetching},
     error::RunError,
     event::Event,
+    group::Steward,
     kafka::{
         partitioner::partition_of,
         reader::{Readers, WireReaders},
@@ -179,7 +180,7 @@ impl Longshore {
             on_data_loss: self.config.on_data_loss,
             patience: self.config.startup_timeout,
             all_partitions: self.config.assign == Assign::All,
-            several_topics: self.config.topics.len() > 1,
+            several_topics: self.config.topics.len() > 1 || self.config.topic_pattern.is_some(),
             until_end: self.config.until_end,
         };
         let mut scheduler = Scheduler::new(rules, begun);
@@ -207,11 +208,10 @@ impl Longshore {
     /// Puts the parts together and starts those that run beside the engine.
     fn engine(self, mut scheduler: Scheduler, ready: Ready) -> Result<Engine, RunError> {
         let Self { config, task, watch, progress, listeners, .. } = self;
-        let Ready { cluster, store, taken, losses, lag, replies, dead_letters } = ready;
+        let Ready { cluster, store, taken, losses, lag, partitions, member, standing, replies, dead_letters } = ready;
         let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
         pool.warm_up(usize::try_from(lag).unwrap_or_default());
-        let partitions = taken.iter().map(|taken| taken.assignments.len()).sum();
         let wire = WireReaders::new(&cluster, config.isolation, config.max_in_flight_bytes);
         let readers = Readers::new(wire, config.reader, partitions);
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
@@ -248,7 +248,8 @@ impl Longshore {
             to.map(|Written { topic, partitions }| {
                 // Each with connections of its own: a write may take its time, and nobody is to wait behind it.
                 let writer = |partition| WireWriter::new(cluster.apart(), Arc::clone(&topic), partition);
-                Sink::start(&topic, partitions, config.max_in_flight, partition_of, writer, &told, &listeners)
+                let limits = (config.max_in_flight, &standing);
+                Sink::start(&topic, partitions, limits, partition_of, writer, &told, &listeners)
             })
         };
         let (replies, dead_letters) = (sink(replies), sink(dead_letters));
@@ -256,7 +257,13 @@ impl Longshore {
         for loss in losses {
             scheduler.tell_loss(loss);
         }
-        scheduler.assign(taken, Instant::now());
+        let group = member.map(|member| {
+            let (steward, link) = Steward::new(Arc::new(config.clone()), cluster.clone(), member);
+            Grouped::start(steward, link)
+        });
+        if group.is_none() {
+            scheduler.assign(taken, Instant::now());
+        }
         Ok(Engine {
             scheduler,
             pool,
@@ -271,6 +278,7 @@ impl Longshore {
             looked,
             drain: watch,
             tasks,
+            group,
             grace: config.grace,
             progress,
             listeners,
@@ -329,7 +337,11 @@ impl Builder {
         /// Which records of transactions are read.
         isolation(crate::config::Isolation) => |s, isolation| s.isolation = isolation;
         /// Which partitions to work off.
-        assign(crate::config::Assign) => |s, assign| s.assign = assign;
+        assign(crate::config::Assign) => |s, assign| s.assign = Some(assign);
+        /// How to be a member of the group.
+        membership(crate::config::MembershipSettings) => |s, membership| s.membership = membership;
+        /// Topics to work off, by a regular expression that is to match whole names.
+        topic_regex(impl Into<String>) => |s, regex| s.topic_regex = Some(regex.into());
         /// Where offsets are kept.
         offsets(crate::config::Offsets) => |s, offsets| s.offsets = offsets;
         /// The least time between two commits.

@@ -255,6 +255,16 @@ impl Membership {
         self.member.holdings.held()
     }
 
+    /// Whether it speaks the classic protocol: then its epoch is the group's generation.
+    pub(crate) fn is_classic(&self) -> bool {
+        matches!(self.spoken, Spoken::Classic(_))
+    }
+
+    /// Whether the whole group waits while it gives up what is revoked.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.is_classic() && self.member.settings.is_eager()
+    }
+
     /// The topics that [`topics`](Self::topics) ought to tell of: our own, and those of the whole group where we assign.
     pub(crate) fn watched(&self) -> BTreeSet<Arc<str>> {
         let mut watched = self.member.subscribed.clone();

@@ -72,6 +72,10 @@ pub trait OffsetStore: Send + 'static {
     /// The topic of this name was made anew, and has this id now. What is kept of the one before means nothing any more.
     fn renew(&mut self, topic: &str, id: TopicId);
 
+    /// What is committed from now on was worked off in this era: a number that grows each time a member of a group has lost
+    /// what it held. For those who keep offsets of something that cannot be lost, it says nothing.
+    fn act_in(&mut self, _era: u64) {}
+
     /// Keeps `commits`, all or none, unless what is kept differs from what this store last loaded or committed
     /// ([`StoreError::Foreign`]).
     fn commit(&mut self, commits: &Commits) -> impl Future<Output = Result<(), StoreError>> + Send;

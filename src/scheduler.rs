@@ -48,7 +48,7 @@ pub use self::{
     summary::{PartitionOffsets, Summary},
 };
 use self::{
-    parts::{Defect, LOAD_TIME, Life, Partition, SHORT_TASK},
+    parts::{Defect, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
     phase::Phase,
     topics::Topics,
 };
@@ -77,7 +77,9 @@ pub struct Scheduler {
     /// Lives that are not read any more.
     over: VecDeque<AssignmentId>,
     /// Partitions that were revoked, and of which something is still to be finished or committed.
-    settling: BTreeMap<PartitionKey, Arc<TopicPartition>>,
+    settling: BTreeMap<PartitionKey, Settling>,
+    /// How often everything was lost.
+    era: u64,
     /// What was last committed for partitions that are not ours any more.
     parted: BTreeMap<Arc<TopicPartition>, Offset>,
     events: VecDeque<Event>,
@@ -126,6 +128,7 @@ impl Scheduler {
             begins: VecDeque::new(),
             over: VecDeque::new(),
             settling: BTreeMap::new(),
+            era: 0,
             parted: BTreeMap::new(),
             events: VecDeque::new(),
             losses: Vec::new(),
@@ -257,17 +260,19 @@ impl Scheduler {
     /// Takes in what became of a write.
     pub fn handle_written(&mut self, written: Written, now: Instant) {
         self.writing -= 1;
-        let (ticket, too_large) = match written {
-            Written::Acknowledged(ticket) => (ticket, None),
-            Written::TooLarge(ticket, record) => (ticket, Some(record)),
+        let (ticket, too_large, void) = match written {
+            Written::Acknowledged(ticket) => (ticket, None, false),
+            Written::TooLarge(ticket, record) => (ticket, Some(record), false),
+            Written::Void(ticket) => (ticket, None, true),
         };
         let Ticket { assignment, offset, size, kind, then, instead } = ticket;
-        if too_large.is_none() {
+        if too_large.is_none() && !void {
             self.counters.count_written(kind);
         }
         if self.lives.get(&assignment).is_none_or(|life| life.is_past(offset)) {
             return self.lay(assignment, size);
         }
+        assert!(!void, "the loss is told before what is void because of it");
         let step = match too_large {
             None => then.map(|step| *step),
             Some(record) => match fate::smaller(Step { kind, record, then, instead }) {

@@ -4,6 +4,7 @@
 //! up yet, a topic that somebody is about to create. What will not pass ends the start at once.
 
 mod begins;
+mod deal;
 mod store;
 mod watch;
 
@@ -15,14 +16,19 @@ use std::{
 
 use futures::future::try_join_all;
 
-use self::begins::{Begins, Begun, NotYet};
-pub(crate) use self::{store::Store, watch::TopicWatch};
+use self::begins::{Begins, Begun, NotYet, Sharing};
+pub(crate) use self::{
+    deal::{Dealt, deal},
+    store::Store,
+    watch::TopicWatch,
+};
 use crate::{
     backoff::Backoff,
     config::{Assign, Config, Offsets},
     error::RunError,
     kafka::{
         Deadlines, Isolation,
+        member_offsets::MemberOffsets,
         wire::{At, Cluster, GroupView, TopicView, WireError},
         with_causes,
     },
@@ -30,6 +36,7 @@ use crate::{
     offsets::{Committed, Former, OffsetStore, StoreError},
     record::{LeaderEpoch, TopicPartition},
     scheduler::Taken,
+    standing::{Standing, State},
 };
 
 /// As whom we appear at the broker.
@@ -45,6 +52,11 @@ pub(crate) struct Ready {
     pub(crate) losses: Vec<DataLoss>,
     /// How many offsets lie between where we begin and the ends of the logs.
     pub(crate) lag: i64,
+    /// How many partitions there are to be read, at the most.
+    pub(crate) partitions: usize,
+    /// Where the group deals partitions out: what tells the standing that the store and the sinks look at.
+    pub(crate) member: Option<tokio::sync::watch::Sender<State>>,
+    pub(crate) standing: Standing,
     pub(crate) replies: Option<Written>,
     pub(crate) dead_letters: Option<Written>,
 }
@@ -56,7 +68,7 @@ pub(crate) struct Written {
 }
 
 /// Why the start did not succeed this time.
-enum Trouble {
+pub(crate) enum Trouble {
     /// It may, in a moment.
     Passing(String),
     /// It will not.
@@ -112,12 +124,20 @@ pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
 
 /// One try, from the first question to the last.
 async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
-    if config.offsets == Offsets::Kafka {
+    if config.offsets == Offsets::Kafka && config.assign != Assign::Group {
         refuse_live_group(&cluster.group(&config.group).await?, &config.group)?;
     }
     let found = find(config, cluster).await?;
     let replies = prepare(cluster, config.reply_topic.as_deref()).await?;
     let dead_letters = prepare(cluster, config.dead_letter_topic.as_deref()).await?;
+    let partitions = found.iter().map(|topic| topic.partitions.len()).sum();
+    if config.assign == Assign::Group {
+        let (member, standing) = Standing::told(State { era: 0, identity: None, good_until: None });
+        let store = Store::Member(MemberOffsets::new(cluster.clone(), &*config.group, standing.clone()));
+        let (cluster, member) = (cluster.clone(), Some(member));
+        let (taken, losses, lag) = (Vec::new(), Vec::new(), 0);
+        return Ok(Ready { cluster, store, taken, losses, lag, partitions, member, standing, replies, dead_letters });
+    }
     let ids: BTreeMap<_, _> = found.iter().map(|topic| (Arc::clone(&topic.name), topic.view.id)).collect();
     let mut store = Store::open(config, cluster, &ids)?;
     // Those that are not ours, too: they tell what a partition without an offset means.
@@ -125,7 +145,8 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
     let mut committed = store.load(&there.collect()).await?;
     let begun = found.iter().map(|topic| {
         let committed = committed.remove(&topic.name).unwrap_or_default();
-        topic.begin(config, cluster, committed, store.former(&topic.name))
+        let sharing = if config.assign == Assign::All { Sharing::All } else { Sharing::Listed };
+        topic.begin(config, cluster, committed, store.former(&topic.name), sharing)
     });
     let (mut all, mut taken, mut lag) = (Begun::default(), Vec::new(), 0);
     for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
@@ -138,7 +159,8 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
     }
     let Begun { losses, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
     tell(config, &taken, lag);
-    Ok(Ready { cluster: cluster.clone(), store, taken, losses, lag, replies, dead_letters })
+    let (cluster, standing) = (cluster.clone(), Standing::fixed());
+    Ok(Ready { cluster, store, taken, losses, lag, partitions, member: None, standing, replies, dead_letters })
 }
 
 /// A topic that is to be worked off.
@@ -173,6 +195,7 @@ impl Found {
         cluster: &Cluster,
         committed: BTreeMap<i32, Committed>,
         former: Option<Former>,
+        sharing: Sharing,
     ) -> Result<(Begun, i64), Trouble> {
         let Self { name, view, partitions } = self;
         let asked = committed.iter().filter(|(partition, _)| partitions.contains(partition));
@@ -191,7 +214,7 @@ impl Found {
             earliest: cluster.offsets(name, partitions, At::Earliest).await?,
             latest: cluster.offsets(name, partitions, At::Latest).await?,
             from: config.from,
-            listed: config.assign != Assign::All,
+            sharing,
             on_data_loss: config.on_data_loss,
             ends: if config.until_end { Some(cluster.offsets(name, partitions, end).await?) } else { None },
         };
@@ -223,7 +246,7 @@ fn choose(config: &Config, topic: &str, view: &TopicView) -> Result<Vec<i32>, Tr
         return Err(Trouble::Passing(format!("topic {topic} has no partitions yet")));
     }
     match &config.assign {
-        Assign::All => Ok(there),
+        Assign::All | Assign::Group => Ok(there),
         Assign::Partitions(wanted) => match wanted.iter().find(|partition| !there.contains(partition)) {
             None => Ok(wanted.iter().copied().collect()),
             Some(partition) => Err(Trouble::Final(RunError::NoSuchPartition {

@@ -104,7 +104,7 @@ fn ask_of(topics: u32) -> Ask {
         known: Some([0, 1].into()),
         commits: [(0, committed.clone()), (1, committed.clone())].into(),
     };
-    Ask { topics: (0..topics).map(topic_ask).collect() }
+    Ask { topics: (0..topics).map(topic_ask).collect(), era: 0 }
 }
 
 /// How long is waited for what does not come.

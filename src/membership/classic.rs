@@ -391,9 +391,7 @@ impl Classic {
                 self.id = "".into();
                 self.outside(member, Loss::Unknown, at, now);
             }
-            Refusal::IllegalGeneration | Refusal::FencedEpoch | Refusal::StaleEpoch => {
-                self.outside(member, Loss::Fenced, again, now)
-            }
+            Refusal::IllegalGeneration | Refusal::FencedEpoch => self.outside(member, Loss::Fenced, again, now),
             fatal => self.end(member, fatal),
         }
     }
@@ -426,9 +424,7 @@ impl Classic {
             Err(Refusal::IllegalGeneration) if self.unheard => {
                 self.next_beat = self.beat.failed(now);
             }
-            Err(Refusal::IllegalGeneration | Refusal::FencedEpoch | Refusal::StaleEpoch) => {
-                self.outside(member, Loss::Fenced, now, now)
-            }
+            Err(Refusal::IllegalGeneration | Refusal::FencedEpoch) => self.outside(member, Loss::Fenced, now, now),
             Err(Refusal::UnknownMember) => {
                 self.id = "".into();
                 self.outside(member, Loss::Unknown, now, now);

@@ -303,7 +303,7 @@ impl Consumer {
                 self.maybe_inside = false;
                 self.join_anew(member, Loss::Unknown, Stage::Joining, at, now);
             }
-            Refusal::FencedEpoch | Refusal::StaleEpoch => {
+            Refusal::FencedEpoch => {
                 // Brokers before 4.1 want to hear first that who they still know has gone; and of a static member all do.
                 let clear = self.number == 0 || member.settings.instance.is_some();
                 let (stage, at) = if clear { (Stage::Clearing, again) } else { (Stage::Joining, now) };

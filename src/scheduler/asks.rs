@@ -25,7 +25,7 @@ impl Scheduler {
             return None;
         }
         self.asking = Some(asking);
-        Some(Ask { topics })
+        Some(Ask { topics, era: self.era })
     }
 
     /// What is to be asked of one topic, with its part of what is to be committed.
@@ -159,7 +159,8 @@ impl Scheduler {
             (None, true) => Some(self.next_commit),
             (None, false) => Some(self.idle_commit.max(self.next_commit)),
         };
-        commit.into_iter().chain(self.phase.deadline()).min()
+        let settling = self.settling.values().filter_map(|settling| settling.wake).min();
+        commit.into_iter().chain(self.phase.deadline()).chain(settling).min()
     }
 
     /// Says, once, that the run is over.

@@ -16,10 +16,10 @@
 use super::*;
 
 impl Scheduler {
-    /// Lets partitions go once what runs of them is done: nothing more of them is read or started, and commits are hurried.
-    /// [`poll_settled`](Self::poll_settled) says when each may be released. Those that are not ours, or go already, are left
-    /// as they are.
-    pub fn revoke(&mut self, partitions: &[TopicPartition], now: Instant) {
+    /// Lets partitions go once what runs of them is done, or `until` has come: nothing more of them is read or started, and
+    /// commits are hurried. [`poll_settled`](Self::poll_settled) says when each may be released. Those that are not ours, or
+    /// go already, are left as they are.
+    pub fn revoke(&mut self, partitions: &[TopicPartition], until: Instant, now: Instant) {
         for source in partitions {
             let Some(key) = self.topics.key(source) else { continue };
             let partition = self.topics.partition_mut(key).expect("it is ours");
@@ -27,7 +27,7 @@ impl Scheduler {
                 continue;
             }
             let (lives, source) = (partition.lives.clone(), Arc::clone(&partition.source));
-            self.settling.insert(key, source);
+            self.settling.insert(key, Settling { source, until, wake: Some(until) });
             for id in lives {
                 self.leave(id);
             }
@@ -36,11 +36,16 @@ impl Scheduler {
         self.next_commit = self.next_commit.min(now + DRAIN_COMMIT_INTERVAL);
     }
 
-    /// A partition that was revoked, and of which nothing runs or is being written any more, and all that was finished is
-    /// committed. Each is given once.
-    pub fn poll_settled(&mut self) -> Option<Arc<TopicPartition>> {
-        let key = *self.settling.keys().find(|key| self.is_settled(**key))?;
-        self.settling.remove(&key)
+    /// A partition that was revoked, and may be released: nothing of it runs or is being written any more, or the time for
+    /// that is over; and all that was finished is committed, or a commit has not succeeded within [`LAST_COMMIT`] more. Each
+    /// is given once.
+    pub fn poll_settled(&mut self, now: Instant) -> Option<Arc<TopicPartition>> {
+        for settling in self.settling.values_mut() {
+            let ends = [settling.until, settling.until + LAST_COMMIT];
+            settling.wake = ends.into_iter().find(|end| *end > now);
+        }
+        let key = *self.settling.iter().find(|(key, settling)| self.is_settled(**key, settling.until, now))?.0;
+        self.settling.remove(&key).map(|settling| settling.source)
     }
 
     /// Gives up partitions that were revoked, and forgets them: what comes of them later is of a past life. What is
@@ -51,6 +56,18 @@ impl Scheduler {
         for key in keys {
             self.part_with(key, now);
         }
+    }
+
+    /// Takes in that the group has nothing for us: a run that is to work off only what there is has nothing to do.
+    pub fn handle_nothing(&mut self, now: Instant) {
+        if self.rules.until_end && self.open == 0 {
+            self.drain(now);
+        }
+    }
+
+    /// From now on commits are of this era: everything that was ours was lost, once more.
+    pub fn begin_era(&mut self, era: u64) {
+        self.era = era;
     }
 
     /// Gives up partitions at once, whatever is under way: somebody else has them. Nothing of them is committed, written or
@@ -81,11 +98,13 @@ impl Scheduler {
         self.freed.push_back(id);
     }
 
-    fn is_settled(&self, key: PartitionKey) -> bool {
+    fn is_settled(&self, key: PartitionKey, until: Instant, now: Instant) -> bool {
         // One that is not there any more, because its topic is gone, has nothing left to settle.
         let Some(partition) = self.topics.partition(key) else { return true };
         let quiet = partition.lives.iter().all(|id| self.lives[id].tracker.begun() == 0);
-        quiet && !self.is_dirty(partition) && !self.is_committing(key)
+        // A commit that is on its way is of this epoch, and is waited for.
+        let done = (quiet || now >= until) && !self.is_dirty(partition);
+        (done || now >= until + LAST_COMMIT) && !self.is_committing(key)
     }
 
     fn part_with(&mut self, key: PartitionKey, now: Instant) {

@@ -126,6 +126,8 @@ pub struct Begin {
 pub struct Ask {
     /// What is asked of each topic; each of them once.
     pub topics: Vec<TopicAsk>,
+    /// How often everything was lost before what is to be committed was worked off.
+    pub era: u64,
 }
 
 impl Ask {
@@ -237,6 +239,8 @@ pub enum Written {
     Acknowledged(Ticket),
     /// No broker will ever take it.
     TooLarge(Ticket, Outgoing),
+    /// It is not ours any more, and was not sent, or may not have been.
+    Void(Ticket),
 }
 
 /// What a partition gives back to the limits on what is in flight.
@@ -307,6 +311,15 @@ impl Life {
     pub(super) fn is_at_end(&self) -> bool {
         self.end.is_some_and(|end| self.tracker.committable() >= end)
     }
+}
+
+/// A partition that was revoked, and is not released yet.
+pub(super) struct Settling {
+    pub(super) source: Arc<TopicPartition>,
+    /// What still runs then is not waited for any longer.
+    pub(super) until: Instant,
+    /// When to look again although nothing happens.
+    pub(super) wake: Option<Instant>,
 }
 
 /// A partition, through all its lives.

@@ -235,7 +235,7 @@ impl World {
         while let Some((_, freed)) = life.scheduler.poll_freed() {
             life.held -= freed.records;
         }
-        while let Some(source) = life.scheduler.poll_settled() {
+        while let Some(source) = life.scheduler.poll_settled(life.now) {
             self.settled(life, key(&source))?;
         }
         if let Some(ask) = life.scheduler.poll_ask(life.now) {

@@ -14,7 +14,10 @@
 //! as new; where it does not, records are gone that nobody may have read. With a list of partitions (`--assign`) one below
 //! may never have been worked off, and is judged as one above. See `docs/adr/0009`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     config::From,
@@ -40,11 +43,22 @@ pub(super) struct Begins {
     pub(super) earliest: BTreeMap<i32, Offset>,
     pub(super) latest: BTreeMap<i32, Offset>,
     pub(super) from: From,
-    /// The partitions are those of a list.
-    pub(super) listed: bool,
+    pub(super) sharing: Sharing,
     pub(super) on_data_loss: OnDataLoss,
     /// With `--until-end`: where reading ends.
     pub(super) ends: Option<BTreeMap<i32, Offset>>,
+}
+
+/// Who works off the partitions that are not ours, which says what it means that one has no offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// All are ours: those that had an offset keep it.
+    All,
+    /// Ours are those of a list, and nobody may work off the others.
+    Listed,
+    /// The group deals them out. Others may be about to make their first commit, and as long as a group has members,
+    /// Kafka lets no offset expire (KIP-211): so each begins where `--from` says, but for these, which were added.
+    Dealt(BTreeSet<i32>),
 }
 
 /// Where the partitions of some topics begin.
@@ -157,10 +171,12 @@ impl Begins {
         if self.from == From::Stop {
             return Start::Nowhere;
         }
-        let Some(highest) = self.committed.keys().next_back() else {
-            return Start::At(if self.from == From::Latest { latest } else { earliest });
+        let highest = self.committed.keys().next_back().filter(|_| !matches!(self.sharing, Sharing::Dealt(_)));
+        let Some(highest) = highest else {
+            let added = matches!(&self.sharing, Sharing::Dealt(added) if added.contains(&partition));
+            return Start::At(if self.from == From::Latest && !added { latest } else { earliest });
         };
-        let may_be_new = partition > *highest || self.listed;
+        let may_be_new = partition > *highest || self.sharing == Sharing::Listed;
         if may_be_new && earliest == Offset(0) {
             tracing::warn!(partition = %source, "no committed offset, but others have one: beginning at the earliest");
             return Start::At(earliest);
@@ -210,7 +226,7 @@ mod tests {
             earliest: all(10),
             latest: all(20),
             from: From::Earliest,
-            listed: false,
+            sharing: Sharing::All,
             on_data_loss: OnDataLoss::Earliest,
             ends: None,
         }
@@ -247,6 +263,7 @@ mod tests {
             earliest: begins.earliest.clone(),
             latest: begins.latest.clone(),
             ends: begins.ends.clone(),
+            sharing: begins.sharing.clone(),
             ..*begins
         }
     }
@@ -292,7 +309,7 @@ mod tests {
         check(&begins(), 0, 10, Some((0, Some(9), Why::OffsetExpired)));
         let whole = Begins { earliest: [(0, Offset(0))].into(), ..begins() };
         check(&whole, 0, 0, Some((0, None, Why::OffsetExpired)));
-        check(&Begins { listed: true, ..whole }, 0, 0, None);
+        check(&Begins { sharing: Sharing::Listed, ..whole }, 0, 0, None);
     }
 
     #[test]
@@ -309,6 +326,14 @@ mod tests {
         check(&Begins { from: From::Latest, ..copy(&none) }, 0, 20, None);
         let stop = Begins { from: From::Stop, ..none };
         assert!(matches!(begin(&stop, 0), Err(RunError::NoOffset { .. })));
+    }
+
+    #[test]
+    fn a_partition_that_the_group_deals_out_begins_where_from_says_unless_it_was_added() {
+        let dealt = Begins { sharing: Sharing::Dealt([3].into()), from: From::Latest, ..begins() };
+        check(&dealt, 0, 20, None);
+        check(&dealt, 3, 10, None);
+        check(&dealt, 1, 12, None);
     }
 
     #[test]

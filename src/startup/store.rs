@@ -6,7 +6,7 @@ use super::Trouble;
 use crate::{
     config::{Config, Offsets},
     error::RunError,
-    kafka::{offsets::KafkaOffsets, wire::Cluster, with_causes},
+    kafka::{member_offsets::MemberOffsets, offsets::KafkaOffsets, wire::Cluster, with_causes},
     offsets::{Commits, FileOffsets, Former, MemoryOffsets, OffsetStore, OpenError, StoreError},
     record::TopicId,
 };
@@ -14,6 +14,8 @@ use crate::{
 /// The offset store that was asked for.
 pub(crate) enum Store {
     Kafka(KafkaOffsets),
+    /// As a member of the group.
+    Member(MemberOffsets),
     File(FileOffsets),
     Memory(MemoryOffsets),
 }
@@ -43,7 +45,7 @@ impl Store {
         match self {
             Self::File(store) => store.former(topic),
             // With the group, no topic id is kept.
-            Self::Kafka(_) | Self::Memory(_) => None,
+            Self::Kafka(_) | Self::Member(_) | Self::Memory(_) => None,
         }
     }
 }
@@ -52,6 +54,7 @@ impl OffsetStore for Store {
     async fn load(&mut self, partitions: &BTreeMap<Arc<str>, Vec<i32>>) -> Result<Commits, StoreError> {
         match self {
             Self::Kafka(store) => store.load(partitions).await,
+            Self::Member(store) => store.load(partitions).await,
             Self::File(store) => store.load(partitions).await,
             Self::Memory(store) => store.load(partitions).await,
         }
@@ -60,6 +63,7 @@ impl OffsetStore for Store {
     fn renew(&mut self, topic: &str, id: TopicId) {
         match self {
             Self::Kafka(store) => store.renew(topic, id),
+            Self::Member(store) => store.renew(topic, id),
             Self::File(store) => store.renew(topic, id),
             Self::Memory(store) => store.renew(topic, id),
         }
@@ -68,8 +72,16 @@ impl OffsetStore for Store {
     async fn commit(&mut self, commits: &Commits) -> Result<(), StoreError> {
         match self {
             Self::Kafka(store) => store.commit(commits).await,
+            Self::Member(store) => store.commit(commits).await,
             Self::File(store) => store.commit(commits).await,
             Self::Memory(store) => store.commit(commits).await,
+        }
+    }
+
+    fn act_in(&mut self, era: u64) {
+        match self {
+            Self::Member(store) => store.act_in(era),
+            Self::Kafka(_) | Self::File(_) | Self::Memory(_) => {}
         }
     }
 }

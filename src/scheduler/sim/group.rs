@@ -82,7 +82,9 @@ impl World {
         match what {
             Comes::Revoked(keys) => {
                 let keys: Vec<_> = keys.into_iter().filter(|key| life.ours.contains_key(key)).collect();
-                life.scheduler.revoke(&self.sources(&keys), life.now);
+                // How long what runs is waited for is planned below.
+                let until = life.now + Duration::from_secs(86_400);
+                life.scheduler.revoke(&self.sources(&keys), until, life.now);
                 for key in keys {
                     if !life.leaving.insert(key) {
                         continue;

@@ -251,6 +251,7 @@ impl Membership {
     }
 
     /// What is ours, with what is leaving.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> &ByName {
         self.member.holdings.held()
     }

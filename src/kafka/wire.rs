@@ -39,7 +39,6 @@ pub mod fuzzing;
 mod group_offsets;
 mod groups;
 mod guarded;
-#[cfg_attr(not(test), expect(dead_code, reason = "the run does not join groups yet"))]
 mod membership;
 mod produce;
 mod sasl;

@@ -125,7 +125,8 @@ impl Scheduler {
     }
 
     pub(super) fn handle_findings(&mut self, topic: TopicIndex, findings: Vec<Finding>, now: Instant) {
-        let Some(Topic { name, missing_since, .. }) = self.topics.get_mut(topic) else { return };
+        let asked = self.topics.get_mut(topic).filter(|topic| !topic.barred);
+        let Some(Topic { name, missing_since, .. }) = asked else { return };
         if !findings.contains(&Finding::Missing)
             && let Some(since) = missing_since.take_if(|_| !findings.is_empty())
         {
@@ -152,6 +153,7 @@ impl Scheduler {
                 Finding::Missing => self.missing(topic, now),
             }
         }
+        self.give_up_barred(topic);
     }
 
     /// What a look found out about a life that is over by now says nothing.

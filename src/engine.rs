@@ -12,6 +12,9 @@
 //!
 //! Architecture invariant: nothing else locks or reads the scheduler.
 
+#[cfg(all(test, feature = "broker"))]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     sync::{

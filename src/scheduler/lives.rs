@@ -71,6 +71,12 @@ impl Scheduler {
         self.lives.get(&id).is_some_and(Life::reads_on)
     }
 
+    /// Which partition a life is of.
+    #[cfg(test)]
+    pub(crate) fn source(&self, id: AssignmentId) -> Option<&TopicPartition> {
+        self.lives.get(&id).map(|life| &*life.source)
+    }
+
     /// Whether a life is still known, or something of it under way.
     #[must_use]
     pub fn knows(&self, id: AssignmentId) -> bool {

@@ -64,7 +64,7 @@ async fn the_fetch_loop_of_a_partition_that_goes_ends_and_its_room_comes_back() 
     engine.until("both are full", |engine| engine.held(&a) == EACH && engine.held(&b) == EACH).await;
     assert_eq!(engine.limits.records.used(), ALL);
 
-    engine.scheduler.revoke(&[a.clone()], Instant::now());
+    engine.scheduler.revoke(std::slice::from_ref(&a), Instant::now());
     engine
         .until("the loop of a ends", |engine| {
             let ended = engine.fetching.values().filter(|fetching| Arc::strong_count(&fetching.room) == 1).count();
@@ -72,7 +72,7 @@ async fn the_fetch_loop_of_a_partition_that_goes_ends_and_its_room_comes_back() 
         })
         .await;
     assert_eq!((engine.held(&a), engine.held(&b)), (0, EACH));
-    engine.scheduler.release(&[a.clone()], Instant::now());
+    engine.scheduler.release(std::slice::from_ref(&a), Instant::now());
 
     // Once it comes back, it has as much room as before.
     let source = Arc::new(a.clone());

@@ -61,7 +61,7 @@ impl Room {
     }
 
     /// How much is taken.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "broker"))]
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }

@@ -72,7 +72,7 @@ impl Scheduler {
     }
 
     /// Which partition a life is of.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "broker"))]
     pub(crate) fn source(&self, id: AssignmentId) -> Option<&TopicPartition> {
         self.lives.get(&id).map(|life| &*life.source)
     }

@@ -13,6 +13,8 @@
 //! Architecture invariant: nothing else locks or reads the scheduler.
 
 mod grouped;
+#[cfg(all(test, feature = "broker"))]
+mod tests;
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,7 @@
 //! A run, from its start to its summary: [`Longshore`], its [`Builder`], and [`Progress`] to look at it from outside.
 
 use std::{
+    ops::ControlFlow,
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
@@ -170,7 +171,15 @@ impl Longshore {
     /// # Errors
     /// Why the run could not begin. Once it has begun there is a summary, whose [`error`](Summary::error) says why it
     /// ended, if not by wish.
-    pub async fn run(mut self) -> Result<Summary, RunError> {
+    pub async fn run(self) -> Result<Summary, RunError> {
+        match self.prepare().await? {
+            ControlFlow::Continue(engine) => Ok(engine.run().await),
+            ControlFlow::Break(summary) => Ok(summary),
+        }
+    }
+
+    /// All that comes before the engine runs: the engine, or, where the run was drained meanwhile, its summary.
+    pub(crate) async fn prepare(mut self) -> Result<ControlFlow<Summary, Engine>, RunError> {
         let begun = Instant::now();
         let rules = Rules {
             workers: self.config.workers,
@@ -189,8 +198,8 @@ impl Longshore {
             () = self.watch.asked() => None,
         };
         match ready {
-            Some(ready) => Ok(self.engine(scheduler, ready)?.run().await),
-            None => Ok(scheduler.summary(Instant::now())),
+            Some(ready) => Ok(ControlFlow::Continue(self.engine(scheduler, ready)?)),
+            None => Ok(ControlFlow::Break(scheduler.summary(Instant::now()))),
         }
     }
 

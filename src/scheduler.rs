@@ -41,7 +41,7 @@ use std::{
 
 pub use self::parts::{
     Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
-    Load, Looked, MAX_LOAD, Rules, Taken, Ticket, TopicAsk, Write, Written,
+    Load, Looked, MAX_LOAD, Newcomers, Rules, Taken, Ticket, TopicAsk, Write, Written,
 };
 pub use self::{
     counters::Counters,

@@ -43,8 +43,7 @@ pub(crate) fn questions(ask: &TopicAsk, look: &Look) -> BTreeMap<i32, LeaderEpoc
 impl Comparison {
     /// Compares what was read with a look, and the answers to the [`questions`].
     pub(crate) fn new(ask: &TopicAsk, look: &Look, answers: &BTreeMap<i32, EpochEnd>) -> Self {
-        let is_new = |partition: &i32| ask.known.as_ref().is_some_and(|known| !known.contains(partition));
-        let added = look.epochs.keys().copied().filter(is_new).collect();
+        let added = look.epochs.keys().copied().filter(|partition| ask.newcomers.include(*partition)).collect();
         let mut compared = Self { findings: Vec::new(), odd: BTreeMap::new(), added, open: BTreeSet::new() };
         for (&partition, read) in &ask.reads {
             let now = look.epoch(partition);

@@ -7,6 +7,7 @@ use crate::{
     lineage::{Read, Told, Verified},
     offsets::Committed,
     record::{AssignmentId, TopicIndex},
+    scheduler::Newcomers,
 };
 
 const ID: TopicId = TopicId(uuid::Uuid::from_u128(7));
@@ -101,7 +102,7 @@ fn ask_of(topics: u32) -> Ask {
         id: ID,
         missing: false,
         reads: [(0, read), (1, read)].into(),
-        known: Some([0, 1].into()),
+        newcomers: Newcomers::AllBut([0, 1].into()),
         commits: [(0, committed.clone()), (1, committed.clone())].into(),
     };
     Ask { topics: (0..topics).map(topic_ask).collect(), era: 0 }

@@ -72,7 +72,13 @@ impl Engine {
     pub(super) fn take_deal(&mut self, deal: Deal, now: Instant) {
         match deal {
             Deal::Taken(dealt) => self.take_on(dealt, now),
-            Deal::Revoked(partitions, until) => self.scheduler.revoke(&partitions, until, now),
+            Deal::Revoked(partitions, until) => {
+                // A run that ends takes nothing on, and has nothing to give up.
+                let not_ours = self.scheduler.revoke(&partitions, until, now);
+                if let Some(group) = &mut self.group {
+                    group.released.extend(not_ours);
+                }
+            }
             Deal::Lost(partitions, era) => {
                 if let Some(group) = &mut self.group {
                     group.era = era;

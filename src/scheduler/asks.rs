@@ -30,14 +30,18 @@ impl Scheduler {
 
     /// What is to be asked of one topic, with its part of what is to be committed.
     fn ask(&self, topic: TopicIndex, of: &Topic, commits: &mut BTreeMap<PartitionKey, Committed>) -> TopicAsk {
-        let ours = commits.extract_if(.., |key, _| key.topic == topic);
+        let mixed = self.breaks(Defect::MixTopics);
+        let ours = commits.extract_if(.., |key, _| key.topic == topic || mixed);
         TopicAsk {
             topic,
             name: Arc::clone(&of.name),
             id: of.id,
             missing: of.missing_since.is_some(),
             reads: of.partitions.iter().filter_map(|(number, p)| Some((*number, self.read(p)?))).collect(),
-            known: self.rules.all_partitions.then(|| of.partitions.keys().chain(&of.ignored).copied().collect()),
+            newcomers: match self.rules.all_partitions {
+                true => Newcomers::AllBut(of.partitions.keys().chain(&of.ignored).copied().collect()),
+                false => Newcomers::Only(of.awaited.clone()),
+            },
             commits: ours.map(|(key, committed)| (key.number, committed)).collect(),
         }
     }
@@ -125,10 +129,13 @@ impl Scheduler {
             Kept::AllBut(open) => open.clone(),
             _ => BTreeSet::new(),
         };
-        let acknowledged = !unknown && *kept != Kept::Held;
+        let held = *kept == Kept::Held && !self.breaks(Defect::TrustHeldCommit);
+        let acknowledged = !unknown && !held;
         for (key, (offset, since)) in commits.filter(|(key, _)| acknowledged && !open.contains(&key.number)) {
             // One that was given up and is ours again goes by what it was assigned with.
-            if let Some(partition) = self.topics.partition_mut(*key).filter(|partition| partition.since == *since) {
+            let past = self.breaks(Defect::TrustPastCommit);
+            let partition = self.topics.partition_mut(*key);
+            if let Some(partition) = partition.filter(|partition| partition.since == *since || past) {
                 partition.committed = Some(*offset);
                 partition.committed_at = Some(now);
             }

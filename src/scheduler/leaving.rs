@@ -17,11 +17,21 @@ use super::*;
 
 impl Scheduler {
     /// Lets partitions go once what runs of them is done, or `until` has come: nothing more of them is read or started, and
-    /// commits are hurried. [`poll_settled`](Self::poll_settled) says when each may be released. Those that are not ours, or
-    /// go already, are left as they are.
-    pub fn revoke(&mut self, partitions: &[TopicPartition], until: Instant, now: Instant) {
+    /// commits are hurried. [`poll_settled`](Self::poll_settled) says when each may be released. Those that go already are
+    /// left as they are; those that are not ours come back.
+    pub fn revoke(&mut self, partitions: &[TopicPartition], until: Instant, now: Instant) -> Vec<TopicPartition> {
+        let mut not_ours = Vec::new();
         for source in partitions {
-            let Some(key) = self.topics.key(source) else { continue };
+            let Some(key) = self.topics.key(source) else {
+                match self.await_no_more(source) {
+                    Some(key) => {
+                        let source = Arc::new(source.clone());
+                        self.settling.insert(key, Settling { source, until: now, wake: Some(now) });
+                    }
+                    None => not_ours.push(source.clone()),
+                }
+                continue;
+            };
             let partition = self.topics.partition_mut(key).expect("it is ours");
             if std::mem::replace(&mut partition.leaving, true) {
                 continue;
@@ -34,6 +44,7 @@ impl Scheduler {
         }
         self.maybe_dirty = true;
         self.next_commit = self.next_commit.min(now + DRAIN_COMMIT_INTERVAL);
+        not_ours
     }
 
     /// A partition that was revoked, and may be released: nothing of it runs or is being written any more, or the time for
@@ -73,10 +84,23 @@ impl Scheduler {
     /// Gives up partitions at once, whatever is under way: somebody else has them. Nothing of them is committed, written or
     /// counted as finished any more.
     pub fn lose(&mut self, partitions: &[TopicPartition], now: Instant) {
-        let keys: Vec<_> = partitions.iter().filter_map(|source| self.topics.key(source)).collect();
-        for key in keys {
-            self.part_with(key, now);
+        for source in partitions {
+            match self.topics.key(source) {
+                Some(key) => self.part_with(key, now),
+                None => _ = self.await_no_more(source),
+            }
         }
+    }
+
+    /// A partition that is not there any more is not to be ours if it comes back. Gives it if it was.
+    fn await_no_more(&mut self, source: &TopicPartition) -> Option<PartitionKey> {
+        let index = self.topics.named(&source.topic)?;
+        let topic = self.topics.get_mut(index).expect("it is there");
+        let was = topic.awaited.remove(&source.partition);
+        if topic.awaited.is_empty() && topic.partitions.is_empty() && !self.rules.all_partitions {
+            self.topics.remove(index);
+        }
+        was.then_some(PartitionKey { topic: index, number: source.partition })
     }
 
     /// Nothing more of a life is read or started.
@@ -86,13 +110,19 @@ impl Scheduler {
             self.over.push_back(id);
         }
         (life.leaving, life.unsure, life.away) = (true, false, false);
-        self.abandon_and_free(id);
+        if !self.breaks(Defect::StartRevoked) {
+            self.abandon_and_free(id);
+        }
     }
 
     /// Forgets what waits, and gives its room back.
     pub(super) fn abandon_and_free(&mut self, id: AssignmentId) {
+        let keep = self.breaks(Defect::KeepRoom);
         let life = self.lives.get_mut(&id).expect("it is there");
         let waited = life.tracker.abandon_waiting();
+        if keep {
+            return;
+        }
         life.freed.records += waited.len();
         life.freed.bytes += waited.iter().map(Record::size).sum::<usize>();
         self.freed.push_back(id);
@@ -102,13 +132,21 @@ impl Scheduler {
         // One that is not there any more, because its topic is gone, has nothing left to settle.
         let Some(partition) = self.topics.partition(key) else { return true };
         let quiet = partition.lives.iter().all(|id| self.lives[id].tracker.begun() == 0);
+        let (running, uncommitted) = (self.breaks(Defect::SettleRunning), self.breaks(Defect::SettleUncommitted));
+        let committed = !self.is_dirty(partition) || uncommitted;
+        let done = (quiet || now >= until || running) && committed;
         // A commit that is on its way is of this epoch, and is waited for.
-        let done = (quiet || now >= until) && !self.is_dirty(partition);
-        (done || now >= until + LAST_COMMIT) && !self.is_committing(key)
+        let under_way = self.is_committing(key) && !uncommitted;
+        (done || now >= until + LAST_COMMIT) && !under_way && !self.breaks(Defect::NeverSettle)
     }
 
     fn part_with(&mut self, key: PartitionKey, now: Instant) {
-        self.retire_all(key);
+        if self.breaks(Defect::KeepLost) {
+            return;
+        }
+        if !self.breaks(Defect::AnswerLost) {
+            self.retire_all(key);
+        }
         self.settling.remove(&key);
         let Some(partition) = self.topics.partition(key) else { return };
         if let Some(committed) = partition.committed {

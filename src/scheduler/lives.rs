@@ -71,6 +71,12 @@ impl Scheduler {
         self.lives.get(&id).is_some_and(Life::reads_on)
     }
 
+    /// Which partition a life is of.
+    #[cfg(all(test, feature = "broker"))]
+    pub(crate) fn source(&self, id: AssignmentId) -> Option<&TopicPartition> {
+        self.lives.get(&id).map(|life| &*life.source)
+    }
+
     /// Whether a life is still known, or something of it under way.
     #[must_use]
     pub fn knows(&self, id: AssignmentId) -> bool {
@@ -125,7 +131,8 @@ impl Scheduler {
     }
 
     pub(super) fn handle_findings(&mut self, topic: TopicIndex, findings: Vec<Finding>, now: Instant) {
-        let Some(Topic { name, missing_since, .. }) = self.topics.get_mut(topic) else { return };
+        let asked = self.topics.get_mut(topic).filter(|topic| !topic.barred);
+        let Some(Topic { name, missing_since, .. }) = asked else { return };
         if !findings.contains(&Finding::Missing)
             && let Some(since) = missing_since.take_if(|_| !findings.is_empty())
         {
@@ -152,6 +159,7 @@ impl Scheduler {
                 Finding::Missing => self.missing(topic, now),
             }
         }
+        self.give_up_barred(topic);
     }
 
     /// What a look found out about a life that is over by now says nothing.

@@ -151,10 +151,30 @@ pub struct TopicAsk {
     pub missing: bool,
     /// How far, by partition.
     pub reads: BTreeMap<i32, Read>,
-    /// The partitions that are known; `None` where it does not matter whether there are others.
-    pub known: Option<BTreeSet<i32>>,
+    /// Which partitions are to be told of if they are there.
+    pub newcomers: Newcomers,
     /// What to commit, if anything. The leader epochs are not known here.
     pub commits: BTreeMap<i32, Committed>,
+}
+
+/// Which partitions of a topic are news, if a look shows that they are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Newcomers {
+    /// All but those that are known.
+    AllBut(BTreeSet<i32>),
+    /// These, which are ours and were not there.
+    Only(BTreeSet<i32>),
+}
+
+impl Newcomers {
+    /// Whether this one is.
+    #[must_use]
+    pub fn include(&self, partition: i32) -> bool {
+        match self {
+            Self::AllBut(known) => !known.contains(&partition),
+            Self::Only(awaited) => awaited.contains(&partition),
+        }
+    }
 }
 
 /// What a look showed of one topic, and what became of the commit for it.
@@ -380,4 +400,26 @@ pub(crate) enum Defect {
     TrustEveryEpoch,
     /// Go on behind what is gone, and say nothing.
     SilentJump,
+    /// Commit for one topic what is to be committed for another.
+    MixTopics,
+    /// Believe in a commit that was held back because something was odd with its topic.
+    TrustHeldCommit,
+    /// End the run because of one topic, and leave what is done of the others uncommitted.
+    StopAll,
+    /// Start what waits of a partition that was revoked.
+    StartRevoked,
+    /// Keep the room of what waited of a partition that was revoked.
+    KeepRoom,
+    /// Say of a partition that it is settled while something of it runs.
+    SettleRunning,
+    /// Say of a partition that it is settled while something of it is uncommitted.
+    SettleUncommitted,
+    /// Never say of a partition that it is settled.
+    NeverSettle,
+    /// Go on with a partition that was lost.
+    KeepLost,
+    /// Answer what runs of a partition that was lost.
+    AnswerLost,
+    /// Take the commit of a partition before it went for one of after it came back.
+    TrustPastCommit,
 }

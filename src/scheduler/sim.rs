@@ -97,7 +97,7 @@ impl World {
         };
         let short = rng.bool();
         let count = [1, 1, 2, 3][rng.usize(0..4)];
-        let topics: Vec<_> = (0..count).map(|place| Topic::new(place, rng.i32(1..=4), &mut rng)).collect();
+        let topics: Vec<_> = (0..count).map(|place| Topic::new(place, 150 / count, &mut rng)).collect();
         let mut plans = BTreeMap::new();
         for topic in &topics {
             log::plan(topic, &mut plans, || Plan::new(&mut rng, short, calm));
@@ -225,7 +225,6 @@ impl World {
         while let Some(event) = life.scheduler.poll_event() {
             self.told(life, &event);
         }
-        self.fetch(life);
         while let Some(load) = life.scheduler.poll_load(life.now) {
             self.start(life, load)?;
         }
@@ -235,6 +234,7 @@ impl World {
         while let Some((_, freed)) = life.scheduler.poll_freed() {
             life.held -= freed.records;
         }
+        self.fetch(life);
         while let Some(source) = life.scheduler.poll_settled(life.now) {
             self.settled(life, key(&source))?;
         }
@@ -304,6 +304,7 @@ impl World {
             for finding in &findings {
                 life.see(place, finding);
             }
+            life.epochs.extend(topic.epochs());
             let allowed = allow_commit(&findings) && !ask.commits.is_empty();
             if allowed {
                 offsets.extend(ask.commits.iter().map(|(partition, c)| ((place, *partition), c.offset.0)));
@@ -317,6 +318,7 @@ impl World {
             acknowledged = life.fault_free || self.rng.u8(0..4) != 0;
             kept = acknowledged || self.rng.bool();
             life.committing = true;
+            self.lose_while_committing(life, offsets.keys().copied().collect(), wait);
         }
         let offsets = offsets.into_iter().map(|(key, offset)| (key, (offset, life.ours[&key]))).collect();
         life.plan(wait, Happening::Looked { looked, offsets, acknowledged, kept });
@@ -377,7 +379,10 @@ impl World {
             Happening::Fetched { id, records, next, epoch, latest } => {
                 let reading = life.loops.get_mut(&id).expect("it fetches");
                 (reading.next, reading.busy) = (next, false);
-                life.fetched.extend(records.iter().map(|record| (id, at(record))));
+                // What was not there at the start of a run until the end is not taken in.
+                let end = reading.end.unwrap_or(i64::MAX);
+                let taken = records.iter().filter(|record| record.offset.0 < end);
+                life.fetched.extend(taken.map(|record| (id, at(record))));
                 life.scheduler.handle_fetched(id, records, (Offset(next), epoch), Offset(latest), life.now);
             }
             Happening::OutOfRange { id } => {
@@ -407,11 +412,14 @@ impl World {
         let before_any = !matches!(what, Befalls::Deleted);
         let unread_too = !matches!(what, Befalls::Truncated);
         let place = self.rng.usize(0..self.topics.len());
+        let epochs = self.topics[place].epochs();
         for (at, offset) in self.topics[place].befalls(what, &mut self.rng) {
-            // Of what is cut off before it was read, nobody can know; nor, where the reader does not tell leader epochs, of
-            // what no look has seen; nor of a partition that nobody had found, or that is not ours.
+            // Of what is cut off before it was read, nobody can know; nor, where the reader does not tell leader epochs, or the
+            // leader had changed already, of what no look has seen; nor of a partition that nobody had found, or that is not
+            // ours.
             let known = life.loops.values().any(|reading| reading.key == at.0);
-            let seen = self.tells || life.seen.get(&at.0).is_some_and(|seen| offset < *seen);
+            let told = self.tells && life.epochs.get(&at.0) == Some(&epochs[&at.0]);
+            let seen = told || life.seen.get(&at.0).is_some_and(|seen| offset < *seen);
             let mut reading = life.loops.keys().filter(|id| life.scheduler.reads_on(**id));
             let read = seen && reading.any(|id| life.fetched.contains(&(*id, at)));
             let reads = life.ours.contains_key(&at.0) && !life.leaving.contains(&at.0);

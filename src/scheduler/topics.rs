@@ -23,6 +23,8 @@ pub(super) struct Topic {
     pub(super) partitions: BTreeMap<i32, Partition>,
     /// Partitions that are there and not ours.
     pub(super) ignored: BTreeSet<i32>,
+    /// Partitions that are ours, and were not there when the topic was made anew. Of no matter where all are ours.
+    pub(super) awaited: BTreeSet<i32>,
     /// Since when it is not there.
     pub(super) missing_since: Option<Instant>,
     /// The run ends because of what befell it: it is not looked at any more, and nothing is committed for it.
@@ -56,8 +58,8 @@ impl Topics {
     pub(super) fn add(&mut self, name: Arc<str>, id: TopicId) -> TopicIndex {
         let index = TopicIndex(self.next);
         self.next += 1;
-        let (partitions, ignored) = (BTreeMap::new(), BTreeSet::new());
-        self.all.insert(index, Topic { name, id, partitions, ignored, missing_since: None, barred: false });
+        let (partitions, ignored, awaited) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        self.all.insert(index, Topic { name, id, partitions, ignored, awaited, missing_since: None, barred: false });
         index
     }
 
@@ -101,6 +103,7 @@ impl Scheduler {
                 && was != id
             {
                 self.recreated(index, was, id, &BTreeMap::new(), now);
+                self.give_up_barred(index);
             }
             if !self.phase.is_running() {
                 return;
@@ -128,6 +131,7 @@ impl Scheduler {
         partition.committed_at = self.breaks(Defect::SkipFirstCommit).then_some(now);
         let topic = self.topics.get_mut(key.topic).expect("it is there");
         topic.ignored.remove(&key.number);
+        topic.awaited.remove(&key.number);
         let known = topic.partitions.insert(key.number, partition);
         assert!(known.is_none(), "{} assigned twice", assignment.source);
         self.parted.remove(&assignment.source);
@@ -151,6 +155,7 @@ impl Scheduler {
         else {
             return;
         };
+        topic.awaited.remove(&key.number);
         if !running {
             topic.ignored.insert(key.number);
             return;
@@ -186,8 +191,10 @@ impl Scheduler {
         bounds: &BTreeMap<i32, Bounds>,
         now: Instant,
     ) {
-        let Some(of) = self.topics.get_mut(topic).filter(|of| of.id == was) else { return };
-        let numbers: Vec<_> = of.partitions.keys().copied().collect();
+        let Some(of) = self.topics.get(topic).filter(|of| of.id == was) else { return };
+        let all = of.partitions.keys().copied();
+        let (given_up, numbers): (Vec<_>, Vec<_>) =
+            all.partition(|number| self.is_dead(PartitionKey { topic, number: *number }));
         if self.breaks(Defect::SameLife) {
             self.topics.get_mut(topic).expect("it is there").id = is;
             return;
@@ -206,7 +213,8 @@ impl Scheduler {
         let losses = losses.chain(deleted).collect();
         let Some(starts) = self.settle_losses(topic, losses, now) else { return };
         self.topics.get_mut(topic).expect("it is there").id = is;
-        for (number, start) in numbers.into_iter().zip(starts) {
+        let given_up = given_up.into_iter().map(|number| (number, None));
+        for (number, start) in numbers.into_iter().zip(starts).chain(given_up) {
             self.go_over(PartitionKey { topic, number }, start, bounds.get(&number), now);
         }
         let Some(of) = self.topics.get_mut(topic) else { return };
@@ -224,7 +232,9 @@ impl Scheduler {
         if !self.breaks(Defect::CommitPastLife) {
             self.retire_all(key);
         }
-        let partition = self.topics.partition_mut(key).expect("it is there");
+        let running = self.phase.is_running();
+        let topic = self.topics.get_mut(key.topic).expect("it is there");
+        let partition = topic.partitions.get_mut(&key.number).expect("it is there");
         (partition.committed, partition.committed_at) = (None, None);
         match (start, bounds) {
             (Some(start), Some(bounds)) => {
@@ -233,7 +243,12 @@ impl Scheduler {
             }
             // The new topic has fewer partitions, or this one has no leader yet: then it is found later, as one that
             // was added.
-            _ => self.give_up(key, now),
+            _ => {
+                if running && !partition.leaving {
+                    topic.awaited.insert(key.number);
+                }
+                self.give_up(key, now);
+            }
         }
     }
 
@@ -244,8 +259,9 @@ impl Scheduler {
         let (name, waited) = (Arc::clone(&of.name), now.duration_since(since));
         if self.rules.on_data_loss == OnDataLoss::Stop {
             let numbers: Vec<_> = of.partitions.keys().copied().collect();
-            let key = |number| PartitionKey { topic, number };
-            let losses = numbers.into_iter().map(|number| self.all_that_was_left(key(number), Why::TopicDeleted, None));
+            let keys = numbers.into_iter().map(|number| PartitionKey { topic, number });
+            let keys = keys.filter(|key| !self.is_dead(*key));
+            let losses = keys.map(|key| self.all_that_was_left(key, Why::TopicDeleted, None));
             let losses = losses.collect();
             self.settle_losses(topic, losses, now);
         } else if waited >= self.rules.patience {
@@ -259,17 +275,28 @@ impl Scheduler {
     /// what was done of the others is committed all the same.
     pub(super) fn stop_for(&mut self, topic: TopicIndex, error: RunError, now: Instant) {
         let is_other = |(index, of): (TopicIndex, &Topic)| index != topic && !of.barred && !of.partitions.is_empty();
-        if !error.forbids_commits() || !self.topics.iter().any(is_other) {
+        let is_only = !self.topics.iter().any(is_other) || self.breaks(Defect::StopAll);
+        if !error.forbids_commits() || is_only {
             return self.stop(error, now);
         }
         self.drain(now);
         self.error.get_or_insert(error);
-        let Some(of) = self.topics.get_mut(topic) else { return };
-        of.barred = true;
+        // What else a look has found of it is told of before.
+        self.topics.get_mut(topic).expect("it is there").barred = true;
+    }
+
+    /// Gives up what is ours of a topic, if that is what follows from what was found.
+    pub(super) fn give_up_barred(&mut self, topic: TopicIndex) {
+        let Some(of) = self.topics.get(topic).filter(|of| of.barred) else { return };
         let numbers: Vec<_> = of.partitions.keys().copied().collect();
         for number in numbers {
             self.retire_all(PartitionKey { topic, number });
         }
+    }
+
+    /// Whether nothing of a partition is ours any more, and that was told.
+    fn is_dead(&self, key: PartitionKey) -> bool {
+        self.topics.partition(key).is_some_and(|partition| self.lives[&partition.current()].is_dead())
     }
 
     /// Ends all lives of a partition: nothing of it is ours any more.
@@ -284,7 +311,7 @@ impl Scheduler {
     pub(super) fn give_up(&mut self, key: PartitionKey, now: Instant) {
         let Some(topic) = self.topics.get_mut(key.topic) else { return };
         let Some(partition) = topic.partitions.remove(&key.number) else { return };
-        let empty = topic.partitions.is_empty();
+        let empty = topic.partitions.is_empty() && topic.awaited.is_empty();
         if !partition.ended {
             self.open -= 1;
         }

@@ -76,7 +76,7 @@ impl Cluster {
         let mut by_partition: HashMap<_, _> = answer.response.partitions.into_iter().collect();
         let named = |wanted: &Wanted| match by_partition.remove(&(Named::Id(wanted.topic_id), wanted.partition)) {
             Some(fetched) => Some(fetched),
-            None => by_partition.remove(&(Named::Name((*wanted.topic).into()), wanted.partition)),
+            None => by_partition.remove(&(Named::Name(Arc::clone(&wanted.topic)), wanted.partition)),
         };
         Ok(wanted.iter().map(named).collect())
     }

@@ -5,6 +5,8 @@
 //! records; a bit that flips on their way is not to cost the process. Here a claim costs nothing before it is found true.
 //! What no reader needs is passed over.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 
 use super::{ErrorCode, throttle::Throttled};
@@ -40,10 +42,10 @@ pub(super) struct Response {
     pub(super) partitions: Vec<((Named, i32), Fetched)>,
 }
 
-/// How a response names a topic.
+/// How a response names a topic. Many partitions share one name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Named {
-    Name(Box<str>),
+    Name(Arc<str>),
     Id(TopicId),
 }
 
@@ -139,11 +141,11 @@ impl Reading {
         self.fits(count)
     }
 
-    fn text(&mut self) -> Result<Box<str>, &'static str> {
+    fn text(&mut self) -> Result<Arc<str>, &'static str> {
         let length = if self.flexible { i64::from(self.unsigned()?) - 1 } else { i64::from(self.i16()?) };
         let length = self.fits(length)?;
         let text = self.left.split_to(length.unwrap_or_default());
-        std::str::from_utf8(&text).map(Box::from).map_err(|_| "a name in it is not text")
+        std::str::from_utf8(&text).map(Arc::from).map_err(|_| "a name in it is not text")
     }
 
     fn id(&mut self) -> Result<TopicId, &'static str> {

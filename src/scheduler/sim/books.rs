@@ -52,9 +52,6 @@ impl World {
             let entries = self.topics[key.0].logs.get(&key.1).into_iter().flat_map(|log| &log.entries).filter(left_out);
             self.excused.extend(entries.map(|entry| (key, entry.ident)));
         }
-        if loss.why == Why::Recreated && loss.resumed_at.is_none() {
-            self.given_up(life, key);
-        }
     }
 
     pub(super) fn start(&mut self, life: &mut Life, load: Load) -> Result<(), Violation> {

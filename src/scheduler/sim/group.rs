@@ -37,6 +37,14 @@ impl World {
         }
     }
 
+    /// Now and then, what is being committed is lost meanwhile.
+    pub(super) fn lose_while_committing(&mut self, life: &mut Life, keys: Vec<Key>, wait: Duration) {
+        if self.rebalances() && life.losses_left > 0 && self.rng.u8(0..4) == 0 {
+            life.losses_left -= 1;
+            life.plan(wait / 2, Happening::Comes(Comes::Lost(keys)));
+        }
+    }
+
     /// Makes these partitions ours. What the start finds out, and what the user then wants, is told in begins.rs. Here it is
     /// as it ought to be.
     pub(super) fn assign(&mut self, life: &mut Life, keys: &[Key]) {
@@ -58,11 +66,9 @@ impl World {
     }
 
     fn assignment(&self, life: &mut Life, key: Key) -> Assignment {
-        let log = self.log(key);
-        let committed = self.committed.get(&key).copied();
-        let start = committed.unwrap_or_else(|| log.entries.first().map_or(log.end, |first| first.offset));
-        let parted = self.epochs.get(&key).and_then(|epoch| log.end_of_epoch(*epoch));
-        let start = start.min(parted.unwrap_or(start)).clamp(log.start, log.end);
+        let (log, committed) = (self.log(key), self.committed.get(&key).copied());
+        let start = self.start_of(key);
+        life.epochs.insert(key, log.epoch());
         if committed.is_some_and(|committed| committed > start) {
             life.may_go_back.insert(key);
             life.began_below.insert(key);
@@ -75,6 +81,14 @@ impl World {
             latest: Offset(log.end),
             epoch: self.topics[key.0].look().epoch(key.1),
         }
+    }
+
+    /// Where whoever has a partition next begins.
+    fn start_of(&self, key: Key) -> i64 {
+        let (log, committed) = (self.log(key), self.committed.get(&key).copied());
+        let start = committed.unwrap_or_else(|| log.entries.first().map_or(log.end, |first| first.offset));
+        let parted = self.epochs.get(&key).and_then(|epoch| log.end_of_epoch(*epoch));
+        start.min(parted.unwrap_or(start)).clamp(log.start, log.end)
     }
 
     pub(super) fn comes(&mut self, life: &mut Life, what: Comes) -> Result<(), Violation> {
@@ -127,10 +141,6 @@ impl World {
 
     /// The scheduler says that nothing of a partition is left to do, and that all that was done is committed.
     pub(super) fn settled(&mut self, life: &mut Life, key: Key) -> Result<(), Violation> {
-        if !life.ours.contains_key(&key) {
-            // Its topic is gone, and was told of.
-            return Ok(());
-        }
         promise!(life.leaving.contains(&key), "10: {key:?} is said to be settled, and was not to go");
         let mut running = life.running.iter().filter(|(id, at)| at.0 == key && !life.parted.contains(id));
         let odd = life.is_odd(key.0);
@@ -146,13 +156,6 @@ impl World {
         Ok(())
     }
 
-    /// A partition is given up because the topic is another, and nobody knows what that one holds.
-    pub(super) fn given_up(&mut self, life: &mut Life, key: Key) {
-        if self.rebalances() && life.draining.is_none() && life.ours.contains_key(&key) {
-            self.part(life, key);
-        }
-    }
-
     /// A partition is not ours any more, and will be again.
     fn part(&mut self, life: &mut Life, key: Key) {
         life.ours.remove(&key);
@@ -160,9 +163,11 @@ impl World {
         let lives = life.lives.iter().filter(|(_, of)| **of == key);
         life.parted.extend(lives.map(|(id, _)| *id));
         life.finished.retain(|at| at.0 != key);
+        life.seen.remove(&key);
         // The next to have it finds out by itself.
         self.gone.retain(|at, _| at.0 != key);
-        life.plan(Duration::from_millis(self.rng.u64(0..300)), Happening::Comes(Comes::Assigned(key)));
+        let away = if self.rng.bool() { 5 } else { 300 };
+        life.plan(Duration::from_millis(self.rng.u64(0..away)), Happening::Comes(Comes::Assigned(key)));
     }
 
     /// Somebody else has worked on a partition, and stands further on.
@@ -170,8 +175,8 @@ impl World {
         if life.is_odd(key.0) || self.rng.bool() {
             return;
         }
+        let from = self.start_of(key);
         let log = &self.topics[key.0].logs[&key.1];
-        let from = self.committed.get(&key).copied().unwrap_or(log.start);
         let count = self.rng.usize(0..6);
         let mut left = log.entries.iter().filter(|entry| entry.offset >= from);
         self.elsewhere.extend(left.by_ref().take(count).map(|entry| (key, entry.ident)));
@@ -183,8 +188,8 @@ impl World {
     pub(super) fn check_still(&self, life: &Life) -> Result<(), Violation> {
         promise!(life.leaving.is_empty(), "2: {:?} were to go, and never went", life.leaving);
         let ours = life.ours.keys().copied();
-        promise!(self.worked_off(ours), "2: stands still: {:?} of {:?}", self.committed, self.topics);
         promise!(life.held == 0, "9: there is no room for {} records that nobody has", life.held);
+        promise!(self.worked_off(ours), "2: stands still: {:?} of {:?}", self.committed, self.topics);
         Ok(())
     }
 }

@@ -84,6 +84,8 @@ pub(super) struct Life {
     pub(super) fetched: BTreeSet<(AssignmentId, At)>,
     /// How far each partition was read at the last look.
     pub(super) seen: BTreeMap<Key, i64>,
+    /// In which leader epoch each of them was then.
+    pub(super) epochs: BTreeMap<Key, i32>,
     pub(super) held: usize,
     pub(super) running: BTreeSet<(AssignmentId, At)>,
     pub(super) begun: BTreeSet<(AssignmentId, At)>,
@@ -121,6 +123,8 @@ pub(super) struct Life {
     pub(super) lives: BTreeMap<AssignmentId, Key>,
     /// Lives of partitions that are not ours any more.
     pub(super) parted: BTreeSet<AssignmentId>,
+    /// How often something may be lost while it is being committed.
+    pub(super) losses_left: u32,
     /// The partitions that went before all that ran of them was done.
     pub(super) torn: BTreeSet<Key>,
 }
@@ -153,6 +157,7 @@ impl Life {
             loops: BTreeMap::new(),
             fetched: BTreeSet::new(),
             seen: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             held: 0,
             running: BTreeSet::new(),
             begun: BTreeSet::new(),
@@ -176,6 +181,7 @@ impl Life {
             leaving: BTreeSet::new(),
             lives: BTreeMap::new(),
             parted: BTreeSet::new(),
+            losses_left: 3,
             torn: BTreeSet::new(),
         }
     }

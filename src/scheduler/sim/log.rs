@@ -84,11 +84,12 @@ impl Log {
 }
 
 impl Topic {
-    pub(super) fn new(place: usize, partitions: i32, rng: &mut fastrand::Rng) -> Self {
+    /// A topic of up to four partitions, each with up to so many records.
+    pub(super) fn new(place: usize, records: usize, rng: &mut fastrand::Rng) -> Self {
         let mut topic = Self { place, id: place as u128 * 1_000 + 1, logs: BTreeMap::new(), idents: 0 };
-        for partition in 0..partitions {
+        for partition in 0..rng.i32(1..=4) {
             let start = rng.i64(0..50);
-            let count = rng.usize(0..=150);
+            let count = rng.usize(0..=records);
             topic.add(partition, start, count, rng);
         }
         topic
@@ -108,6 +109,11 @@ impl Topic {
 
     pub(super) fn name(&self) -> Arc<str> {
         format!("t{}", self.place).into()
+    }
+
+    /// The leader epoch of each partition.
+    pub(super) fn epochs(&self) -> BTreeMap<Key, i32> {
+        self.logs.iter().map(|(partition, log)| ((self.place, *partition), log.epoch())).collect()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {

@@ -61,6 +61,14 @@ pub struct Batch {
     pub held: Option<OwnedMutexGuard<()>>,
 }
 
+impl Batch {
+    /// Nothing as yet: whoever was asked does not say what there is from `next` on.
+    #[must_use]
+    pub fn nothing(next: Offset) -> Self {
+        Self { records: Vec::new(), next, high_watermark: next, leader_epoch: LeaderEpoch::UNKNOWN, held: None }
+    }
+}
+
 /// Why a fetch brought nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -13,6 +13,10 @@
 //! quiet. The quiet lane takes what is busy along, and does not wait long either while it has not found quiet: its wait
 //! begins at [`SHORTEST_QUIET`] and doubles with each answer that brings nothing.
 //!
+//! A broker over whose quota we are answers with nothing at all, and drops what it has read for us (KIP-13). What is more
+//! than it grants in its window of time would never come: so after such an answer half as much is asked for, down to
+//! [`LEAST_BYTES`], and after one that brings something, twice as much.
+//!
 //! A lane is a task that lives for as long as something is wanted. Whoever wants something may stop waiting at any time:
 //! what comes for it is dropped.
 
@@ -38,6 +42,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(10);
 const SHORTEST_QUIET: Duration = Duration::from_millis(50);
 /// How long the quiet lane lets those come together that it served together last time.
 const GATHER: Duration = Duration::from_millis(1);
+/// However little a broker grants, so much is asked for. A first batch that is larger comes whole.
+const LEAST_BYTES: usize = 1 << 10;
 /// The most partitions in one request.
 const MAX_WANTED: usize = 1_000;
 
@@ -74,7 +80,8 @@ struct Want {
     answer: oneshot::Sender<Answer>,
 }
 
-type Answer = Result<Fetched, Arc<WireError>>;
+/// Nothing, where the broker grants nothing now.
+type Answer = Result<Option<Fetched>, Arc<WireError>>;
 
 /// Whether a partition is likely to hold something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +167,12 @@ impl Drop for Run {
 impl Run {
     async fn run(self) {
         let mut quiet_wait = SHORTEST_QUIET;
+        let mut granted = usize::MAX;
         loop {
             let wants = self.take();
             let Some(longest) = wants.iter().map(|want| want.max_wait).min() else { return };
             let wait = if self.which == BUSY { BUSY_WAIT } else { quiet_wait }.min(longest);
-            let found = self.serve(wants, wait).await;
+            let found = self.serve(wants, wait, &mut granted).await;
             if self.which == QUIET {
                 quiet_wait = if found { SHORTEST_QUIET } else { (quiet_wait * 2).min(longest.max(SHORTEST_QUIET)) };
                 tokio::time::sleep(GATHER).await;
@@ -194,22 +202,31 @@ impl Run {
         taken
     }
 
-    /// Asks, and gives each its part. Says whether there was anything.
-    async fn serve(&self, wants: Vec<Want>, wait: Duration) -> bool {
+    /// Asks for as much as is `granted` altogether, and gives each its part. Says whether there was anything.
+    async fn serve(&self, wants: Vec<Want>, wait: Duration, granted: &mut usize) -> bool {
         let Inner { clusters, isolation, .. } = &*self.inner;
         let cluster = &clusters[self.which];
         cluster.learn_from(&self.inner.cluster);
-        let (wanted, wants): (Vec<_>, Vec<_>) =
-            wants.into_iter().map(|Want { wanted, answer, .. }| (wanted, answer)).unzip();
+        let each = (*granted / wants.len()).max(1);
+        let asked = |Want { wanted, answer, .. }| (Wanted { max_bytes: wanted.max_bytes.min(each), ..wanted }, answer);
+        let (wanted, wants): (Vec<_>, Vec<_>) = wants.into_iter().map(asked).unzip();
         let until = Instant::now() + wait + cluster.deadlines().request;
         match cluster.fetch(self.leader, &wanted, *isolation, wait, until).await {
-            Ok(fetched) => {
+            Ok(None) => {
+                *granted = (wanted.iter().map(|wanted| wanted.max_bytes).sum::<usize>() / 2).max(LEAST_BYTES);
+                for answer in wants {
+                    let _ = answer.send(Ok(None));
+                }
+                false
+            }
+            Ok(Some(fetched)) => {
+                *granted = granted.saturating_mul(2);
                 let mut found = false;
                 for (answer, fetched) in wants.into_iter().zip(fetched) {
                     if let Some(fetched) = fetched {
                         found |= !fetched.batches.is_empty();
                         // Whoever stopped waiting wants nothing any more.
-                        let _ = answer.send(Ok(fetched));
+                        let _ = answer.send(Ok(Some(fetched)));
                     }
                 }
                 found

@@ -100,8 +100,8 @@ pub struct WireReader {
 }
 
 impl WireReader {
-    /// Asks the partition's leader.
-    async fn ask(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Fetched, ReadError> {
+    /// Asks the partition's leader. Nothing, where it grants nothing now.
+    async fn ask(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Option<Fetched>, ReadError> {
         let place = match self.place {
             Some(place) => place,
             None => self.find().await?,
@@ -112,12 +112,13 @@ impl WireReader {
         let wanted = Wanted { topic: Arc::clone(topic), topic_id, partition: *partition, epoch, from, max_bytes };
         let fetched = self.shared.lanes.fetch(leader, wanted, max_wait, self.mood).await;
         let reason = match fetched {
-            Some(Ok(fetched)) if fetched.code == ErrorCode(0) => return Ok(fetched),
-            Some(Ok(fetched)) if fetched.code.is(ResponseError::OffsetOutOfRange) => {
+            Some(Ok(None)) => return Ok(None),
+            Some(Ok(Some(fetched))) if fetched.code == ErrorCode(0) => return Ok(Some(fetched)),
+            Some(Ok(Some(fetched))) if fetched.code.is(ResponseError::OffsetOutOfRange) => {
                 self.place = None;
                 return Err(out_of_range(&self.shared.cluster, &self.source, from).await);
             }
-            Some(Ok(fetched)) => format!("broker {} answers a fetch with {}", place.leader, fetched.code),
+            Some(Ok(Some(fetched))) => format!("broker {} answers a fetch with {}", place.leader, fetched.code),
             Some(Err(error)) => with_causes(&*error),
             None => format!("broker {} does not say anything of the partition", place.leader),
         };
@@ -165,7 +166,11 @@ impl PartitionReader for WireReader {
     async fn fetch(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Batch, ReadError> {
         let rest = match self.rest.take().filter(|rest| rest.next == from && !rest.is_empty()) {
             Some(rest) => rest,
-            None => Rest::new(from, self.ask(from, max_bytes, max_wait).await?, self.shared.isolation),
+            None => match self.ask(from, max_bytes, max_wait).await? {
+                Some(fetched) => Rest::new(from, fetched, self.shared.isolation),
+                // It has said to wait, and does not say what there is.
+                None => return Ok(Batch::nothing(from)),
+            },
         };
         let often = (max_bytes * OFTEN).max(LEAST_OFTEN).min(self.shared.max_inflated);
         let mut decoded = self.decode(rest, Room { enough: max_bytes, inflated: often }).await;

@@ -19,6 +19,7 @@ use super::{
     cluster::Peer,
     connection::{Kind, writing},
     fetched::{self, Named, TOPIC_IDS_SINCE},
+    throttle::Throttled,
 };
 use crate::{
     kafka::Isolation,
@@ -43,8 +44,9 @@ pub(in crate::kafka) struct Wanted {
 
 impl Cluster {
     /// Asks `leader` once what these partitions hold, each of them once, and waits up to `max_wait` for there to be
-    /// something. The first of them that has anything gets a whole batch, whatever its size; the others may have to ask again. Answers
-    /// come in the order of `wanted`; `None` stands for one that is missing.
+    /// something. The first of them that has anything gets a whole batch, whatever its size; the others may have to ask
+    /// again. Answers come in the order of `wanted`; `None` stands for one that is missing. There is no answer at all where
+    /// we are over the broker's quota, and it has kept what it read (KIP-13).
     pub(in crate::kafka) async fn fetch(
         &self,
         leader: i32,
@@ -52,7 +54,7 @@ impl Cluster {
         isolation: Isolation,
         max_wait: Duration,
         until: Instant,
-    ) -> Result<Vec<Option<Fetched>>, WireError> {
+    ) -> Result<Option<Vec<Option<Fetched>>>, WireError> {
         let build = |version| {
             let total = wanted.iter().map(|wanted| wanted.max_bytes).sum::<usize>().min(MAX_BYTES);
             FetchRequest::default()
@@ -73,12 +75,15 @@ impl Cluster {
         let answer = answer.read(fetched::read)?;
         self.heed(Peer::Node(leader), &answer);
         answer.check(answer.response.code.0, || format!("topic {}", topics(wanted)))?;
+        if answer.response.partitions.is_empty() && answer.response.throttle().is_some() {
+            return Ok(None);
+        }
         let mut by_partition: HashMap<_, _> = answer.response.partitions.into_iter().collect();
         let named = |wanted: &Wanted| match by_partition.remove(&(Named::Id(wanted.topic_id), wanted.partition)) {
             Some(fetched) => Some(fetched),
             None => by_partition.remove(&(Named::Name(Arc::clone(&wanted.topic)), wanted.partition)),
         };
-        Ok(wanted.iter().map(named).collect())
+        Ok(Some(wanted.iter().map(named).collect()))
     }
 }
 

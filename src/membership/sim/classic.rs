@@ -244,6 +244,9 @@ impl ClassicGroup {
         let mut peer = self.members.remove(old).expect("found");
         let waiting = [peer.joining.take(), peer.syncing.take()];
         self.out.extend(waiting.into_iter().flatten().map(|waiting| (waiting, Err(Refusal::FencedInstance))));
+        let topics = |protocols: &[(&str, Subscription)]| protocols.first().map(|(_, of)| of.topics.clone());
+        // A real one would not look: who comes back with other topics is noticed in the next rebalance only.
+        let same = topics(&peer.protocols) == topics(&join.protocols);
         peer.protocols = join.protocols;
         peer.heard(now);
         if self.leader == *old {
@@ -258,7 +261,7 @@ impl ClassicGroup {
             *leader = Arc::clone(&id);
         }
         self.members.insert(Arc::clone(&id), peer);
-        if self.state == State::Stable && self.candidates(None).contains(self.protocol) {
+        if same && self.state == State::Stable && self.candidates(None).contains(self.protocol) {
             self.keep();
             return Some(Ok(self.joined(&id, self.leader == id)));
         }

@@ -90,7 +90,10 @@ impl Process {
             }
             Change::Lost { partitions, why } => {
                 promise!(partitions == self.held, "5: {partitions:?} are lost, of {:?}", self.held);
-                promise!(mood == Mood::Bad, "6: all is lost, though nothing is wrong: {why}");
+                // An answer to JoinGroup that is lost hides the generation, under which alone heartbeats are acknowledged,
+                // until the next one; and that may wait for others for longer than a session.
+                let excused = mood == Mood::Bad || mood == Mood::Lossy && why == Loss::Session;
+                promise!(excused, "6: all is lost, though nothing is wrong: {why}");
                 self.held.clear();
                 self.leaving.clear();
                 self.epoch = None;

@@ -50,11 +50,12 @@ pub enum From {
 }
 
 /// Which partitions to work off (`--assign`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Assign {
     /// Those that the group deals out to us, and that change as its members come and go.
     Group,
     /// All that the topics have, those that are added while it runs, too.
+    #[default]
     All,
     /// These, of the one topic that there is.
     Partitions(BTreeSet<i32>),
@@ -89,8 +90,7 @@ pub struct Settings {
     pub from: From,
     pub reader: ReadBy,
     pub isolation: Isolation,
-    /// With the group's offsets in Kafka, what the group deals out; else all.
-    pub assign: Option<Assign>,
+    pub assign: Assign,
     pub membership: MembershipSettings,
     /// A regular expression that is to match whole names.
     pub topic_regex: Option<String>,
@@ -120,7 +120,7 @@ impl Default for Settings {
             from: From::default(),
             reader: ReadBy::default(),
             isolation: Isolation::default(),
-            assign: None,
+            assign: Assign::default(),
             membership: MembershipSettings::default(),
             topic_regex: None,
             offsets: Offsets::default(),
@@ -245,7 +245,7 @@ impl Settings {
             errors.push(format!("--max-in-flight must be {MAX_IN_FLIGHT} or less, not {max_in_flight}"));
         }
         let kept_by_us = self.offsets != Offsets::Kafka;
-        let assign = self.assign.unwrap_or(if kept_by_us { Assign::All } else { Assign::Group });
+        let assign = self.assign;
         if assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());
         }
@@ -422,10 +422,25 @@ mod tests {
         check_errors(settings, &["--reply-topic is the topic that is worked off, u"]);
         let some = Assign::Partitions([0].into());
         check_errors(
-            Settings { assign: Some(some.clone()), ..topics(&["t", "u"]) },
+            Settings { assign: some.clone(), ..topics(&["t", "u"]) },
             &["--assign names partitions of one topic"],
         );
-        assert!(Settings { assign: Some(some), ..topics(&["t"]) }.check().is_ok());
+        assert!(Settings { assign: some, ..topics(&["t"]) }.check().is_ok());
+    }
+
+    #[test]
+    fn what_the_group_deals_out_is_kept_with_the_group() {
+        let group = Settings { assign: Assign::Group, ..good() };
+        assert!(group.clone().check().is_ok());
+        let memory = Settings { offsets: Offsets::Memory, ..group.clone() };
+        check_errors(memory, &["--assign group keeps offsets with the group"]);
+        let pattern =
+            |regex: &str| Settings { topic_regex: Some(regex.to_owned()), topics: Vec::new(), ..group.clone() };
+        let config = pattern("in-.*|other").check().unwrap().topic_pattern.unwrap();
+        let whole = ["in-1", "other", "in", "not-in-1", "others"].map(|name| config.is_match(name));
+        assert_eq!(whole, [true, true, false, false, false]);
+        check_errors(pattern("(("), &["--topic-regex '((': "]);
+        check_errors(Settings { assign: Assign::All, ..pattern(".*") }, &["--topic-regex needs --assign group"]);
     }
 
     #[test]

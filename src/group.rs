@@ -1,7 +1,7 @@
 //! Membership in the group, driven: what [`Membership`] asks for is asked, and what changes is told to the engine.
 //!
 //! ```text
-//!   Membership (PURE) ──Request──▶ kafka/wire ──Answer──▶ Membership
+//!   Membership ──Request──▶ kafka/wire ──Answer──▶ Membership
 //!        │ Change                                              ▲ released, leave
 //!        ▼                                                     │
 //!   assigned: where does each partition begin? ──Deal──▶ ENGINE ──Order──┘

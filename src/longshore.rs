@@ -346,7 +346,7 @@ impl Builder {
         /// Which records of transactions are read.
         isolation(crate::config::Isolation) => |s, isolation| s.isolation = isolation;
         /// Which partitions to work off.
-        assign(crate::config::Assign) => |s, assign| s.assign = Some(assign);
+        assign(crate::config::Assign) => |s, assign| s.assign = assign;
         /// How to be a member of the group.
         membership(crate::config::MembershipSettings) => |s, membership| s.membership = membership;
         /// Topics to work off, by a regular expression that is to match whole names.

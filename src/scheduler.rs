@@ -259,13 +259,13 @@ impl Scheduler {
 
     /// Takes in what became of a write.
     pub fn handle_written(&mut self, written: Written, now: Instant) {
-        self.writing -= 1;
         let (ticket, too_large, void) = match written {
             Written::Acknowledged(ticket) => (ticket, None, false),
             Written::TooLarge(ticket, record) => (ticket, Some(record), false),
             Written::Void(ticket) => (ticket, None, true),
         };
         let Ticket { assignment, offset, size, kind, then, instead } = ticket;
+        self.written(assignment);
         if too_large.is_none() && !void {
             self.counters.count_written(kind);
         }
@@ -414,8 +414,17 @@ impl Scheduler {
             self.finish(assignment, offset, size, now);
         }
         self.writing += 1;
+        self.lives.get_mut(&assignment).expect("it is there").writing += 1;
         let ticket = Ticket { assignment, offset, size, kind, then, instead };
         self.writes.push_back(Write { kind, ticket, record });
+    }
+
+    /// A write has come to its end.
+    fn written(&mut self, assignment: AssignmentId) {
+        self.writing -= 1;
+        if let Some(life) = self.lives.get_mut(&assignment) {
+            life.writing -= 1;
+        }
     }
 
     fn finish(&mut self, id: AssignmentId, offset: Offset, size: usize, now: Instant) {

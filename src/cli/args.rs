@@ -56,7 +56,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "REGEX", help_heading = "Kafka")]
     pub(crate) topic_regex: Option<String>,
     /// Partitions to work off: group (those that the group deals out), all, or, of one topic, some, such as 0,2,5-7
-    /// [default: group]
+    /// [default: all]
     #[arg(long, value_name = "group|all|LIST", help_heading = "Kafka")]
     pub(crate) assign: Option<String>,
     /// Which records of transactions to read: read_uncommitted, or read_committed [default: read_uncommitted]

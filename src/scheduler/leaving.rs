@@ -47,9 +47,9 @@ impl Scheduler {
         not_ours
     }
 
-    /// A partition that was revoked, and may be released: nothing of it runs or is being written any more, or the time for
-    /// that is over; and all that was finished is committed, or a commit has not succeeded within [`LAST_COMMIT`] more. Each
-    /// is given once.
+    /// A partition that was revoked, and may be released: nothing of it runs any more, or the time for that is over; nothing of
+    /// it is being written; and all that was finished is committed. Where that takes longer than [`LAST_COMMIT`] beyond that
+    /// time, it is not waited for either. Each is given once.
     pub fn poll_settled(&mut self, now: Instant) -> Option<Arc<TopicPartition>> {
         for settling in self.settling.values_mut() {
             let ends = [settling.until, settling.until + LAST_COMMIT];
@@ -134,7 +134,9 @@ impl Scheduler {
         let quiet = partition.lives.iter().all(|id| self.lives[id].tracker.begun() == 0);
         let (running, uncommitted) = (self.breaks(Defect::SettleRunning), self.breaks(Defect::SettleUncommitted));
         let committed = !self.is_dirty(partition) || uncommitted;
-        let done = (quiet || now >= until || running) && committed;
+        // What is being written may be there already: it is waited for, so that nobody answers it again.
+        let written = partition.lives.iter().all(|id| self.lives[id].writing == 0);
+        let done = (quiet || running || (now >= until && written)) && committed;
         // A commit that is on its way is of this epoch, and is waited for.
         let under_way = self.is_committing(key) && !uncommitted;
         (done || now >= until + LAST_COMMIT) && !under_way && !self.breaks(Defect::NeverSettle)

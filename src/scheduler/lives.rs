@@ -114,6 +114,7 @@ impl Scheduler {
             until: None,
             leaving: false,
             ghosts: 0,
+            writing: 0,
             latest,
             seen: latest,
             told: Told::nothing(start),
@@ -353,7 +354,7 @@ impl Scheduler {
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = self.writes.drain(..).partition(of_ghosts);
         self.writes = kept;
         for Write { ticket, .. } in gone {
-            self.writing -= 1;
+            self.written(id);
             self.lay(id, ticket.size);
         }
         self.forget_if_done(id);

@@ -287,6 +287,8 @@ pub(super) struct Life {
     pub(super) leaving: bool,
     /// Tasks that began in this life, of records that are not ours any more, and that have not ended.
     pub(super) ghosts: usize,
+    /// Writes of this life that have not come to their end.
+    pub(super) writing: usize,
     /// The end of the log, as far as it is known.
     pub(super) latest: Offset,
     /// The same, when the log was last looked at.

@@ -178,6 +178,29 @@ fn a_partition_that_is_revoked_starts_nothing_and_goes_once_what_runs_is_committ
 }
 
 #[test]
+fn what_still_runs_when_the_time_is_over_is_not_waited_for_but_what_is_being_written_is() {
+    let now = Instant::now();
+    let mut scheduler = member(now);
+    let until = now + Duration::from_secs(5);
+    assert_eq!(scheduler.revoke(&only(), until, now), []);
+    assert!(scheduler.poll_settled(now).is_none(), "one runs");
+    assert!(scheduler.poll_timeout().is_some_and(|at| at <= until));
+    let record = Outgoing { key: None, value: None, headers: Vec::new().into() };
+    let step = Step { kind: Kind::Reply, record, then: None, instead: None };
+    scheduler.write(AssignmentId(0), Offset(0), 0, step, now);
+    let write = scheduler.poll_write().expect("it is to be written");
+    assert!(scheduler.poll_settled(until).is_none(), "it may be there already");
+    scheduler.handle_written(Written::Acknowledged(write.ticket), until);
+    assert_eq!(to_commit(&mut scheduler, until), Offset(1));
+    looked(&mut scheduler, Vec::new(), Kept::AllBut([].into()), until);
+    assert_eq!(scheduler.poll_settled(until).as_deref(), Some(&only()[0]));
+
+    let mut scheduler = member(now);
+    assert_eq!(scheduler.revoke(&only(), until, now), []);
+    assert_eq!(scheduler.poll_settled(until).as_deref(), Some(&only()[0]), "all that is finished is committed");
+}
+
+#[test]
 fn only_what_was_revoked_is_released() {
     let now = Instant::now();
     let mut scheduler = member(now);

@@ -10,6 +10,7 @@ mod drain;
 mod exit_codes;
 mod failures;
 mod faults;
+mod groups;
 mod harness;
 mod limits;
 mod loss;

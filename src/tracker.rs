@@ -156,16 +156,14 @@ impl<T> Tracker<T> {
         debug_assert!(self.committable() >= before, "the committable offset went back");
     }
 
-    /// Forgets what was fetched and not started, and gives how many that were.
-    pub fn abandon_waiting(&mut self) -> usize {
+    /// Forgets what was fetched and not started, and gives it.
+    pub fn abandon_waiting(&mut self) -> Vec<T> {
         // What was never started keeps the committable offset down: fetching would begin there again.
         if let Some((first, _)) = self.waiting.front() {
             self.next = *first;
         }
-        let abandoned = self.waiting();
-        self.waiting.clear();
-        self.abandoned.extend(self.returned.drain(..).map(|(offset, _)| offset));
-        abandoned
+        self.abandoned.extend(self.returned.iter().map(|(offset, _)| *offset));
+        self.returned.drain(..).chain(self.waiting.drain(..)).map(|(_, what)| what).collect()
     }
 
     /// Forgets whatever lies at `at` and above: the log that it was read from does not hold it any more. Gives what
@@ -415,7 +413,7 @@ mod tests {
         tracker.start();
         let (offset, what) = tracker.start().expect("it waits");
         tracker.give_back(offset, what);
-        assert_eq!(tracker.abandon_waiting(), 3);
+        assert_eq!(tracker.abandon_waiting().len(), 3);
         assert_eq!(tracker.begun(), 1);
         tracker.finish(Offset(5));
         assert_eq!((tracker.committable(), tracker.begun()), (Offset(6), 0));

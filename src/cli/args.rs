@@ -4,6 +4,7 @@ use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 use super::{
     layers::{environment_name, older_name},
+    membership::MembershipArgs,
     security::SecurityArgs,
 };
 
@@ -48,11 +49,15 @@ pub(crate) struct RunArgs {
     /// Consumer group: where progress is kept, as standard tools see it
     #[arg(short, long, value_name = "ID", help_heading = "Kafka")]
     pub(crate) group: Option<String>,
-    /// Topic to work off
-    #[arg(short, long, value_name = "NAME", help_heading = "Kafka")]
-    pub(crate) topic: Option<String>,
-    /// Partitions to work off: all, or some, such as 0,2,5-7 [default: all]
-    #[arg(long, value_name = "all|LIST", help_heading = "Kafka")]
+    /// Topic to work off; may be repeated
+    #[arg(short, long, value_name = "NAME,...", help_heading = "Kafka")]
+    pub(crate) topic: Vec<String>,
+    /// Topics to work off, by a regular expression that matches whole names; those that come later, too
+    #[arg(long, value_name = "REGEX", help_heading = "Kafka")]
+    pub(crate) topic_regex: Option<String>,
+    /// Partitions to work off: group (those that the group deals out), all, or, of one topic, some, such as 0,2,5-7
+    /// [default: all]
+    #[arg(long, value_name = "group|all|LIST", help_heading = "Kafka")]
     pub(crate) assign: Option<String>,
     /// Which records of transactions to read: read_uncommitted, or read_committed [default: read_uncommitted]
     #[arg(long, value_name = "LEVEL", help_heading = "Kafka")]
@@ -63,6 +68,9 @@ pub(crate) struct RunArgs {
     /// How long to wait at the start for brokers and topic to be there [default: 60s]
     #[arg(long, value_name = "DURATION", help_heading = "Kafka")]
     pub(crate) startup_timeout: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) membership: MembershipArgs,
 
     #[command(flatten)]
     pub(crate) security: SecurityArgs,

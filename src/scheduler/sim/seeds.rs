@@ -103,3 +103,58 @@ fn a_jump_that_is_not_told_of_is_caught() {
 fn answering_for_a_past_life_is_caught() {
     check_caught(Defect::AnswerGhosts, "4:");
 }
+
+#[test]
+fn committing_for_another_topic_is_caught() {
+    check_caught(Defect::MixTopics, "1:");
+}
+
+#[test]
+fn believing_in_a_commit_that_was_held_back_is_caught() {
+    check_caught(Defect::TrustHeldCommit, "2:");
+}
+
+#[test]
+fn leaving_other_topics_uncommitted_is_caught() {
+    check_caught(Defect::StopAll, "10:");
+}
+
+#[test]
+fn starting_what_is_to_go_is_caught() {
+    check_caught(Defect::StartRevoked, "10:");
+}
+
+#[test]
+fn room_that_does_not_come_back_is_caught() {
+    check_caught(Defect::KeepRoom, "9:");
+}
+
+#[test]
+fn giving_up_what_runs_is_caught() {
+    check_caught(Defect::SettleRunning, "3:");
+}
+
+#[test]
+fn giving_up_what_is_not_committed_is_caught() {
+    check_caught(Defect::SettleUncommitted, "3:");
+}
+
+#[test]
+fn a_partition_that_never_goes_is_caught() {
+    check_caught(Defect::NeverSettle, "2:");
+}
+
+#[test]
+fn committing_what_is_lost_is_caught() {
+    check_caught(Defect::KeepLost, "4: commit");
+}
+
+#[test]
+fn answering_what_is_lost_is_caught() {
+    check_caught(Defect::AnswerLost, "4: an answer");
+}
+
+#[test]
+fn taking_a_past_commit_for_one_of_now_is_caught() {
+    check_caught(Defect::TrustPastCommit, "5:");
+}

@@ -119,6 +119,9 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
             .get(args.startup_timeout.as_ref(), "startup-timeout", duration)
             .unwrap_or(defaults.startup_timeout),
         on_data_loss: from.get(args.on_data_loss.as_ref(), "on-data-loss", on_data_loss).unwrap_or_default(),
+        trust_foreign_progress: from
+            .get(args.trust_foreign_progress.as_ref(), "trust-foreign-progress", yes_or_no)
+            .unwrap_or(false),
 
         security: security::read(&mut from, &args.security),
     };

@@ -17,6 +17,7 @@
 //! An ask without commits is a look: for partitions that were added, and for a topic in which nothing happens.
 
 pub(crate) mod compare;
+pub(crate) mod metadata;
 #[cfg(test)]
 mod tests;
 
@@ -29,14 +30,17 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::compare::{Comparison, allow_commit, questions};
+use self::{
+    compare::{Comparison, allow_commit, questions},
+    metadata::Metadata,
+};
 use crate::{
     backoff::Backoff,
     error::RunError,
     lineage::{Bounds, EpochEnd, Look},
     offsets::{OffsetStore, StoreError},
     record::{LeaderEpoch, Offset, TopicId},
-    scheduler::{Ask, Finding, Kept},
+    scheduler::{Ask, Finding, Kept, Said},
 };
 
 /// What one may take altogether, the look at the log included.
@@ -65,8 +69,8 @@ pub(crate) trait Log: Send + 'static {
 /// How it went.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// What the look showed, and what became of the commit.
-    Looked { findings: Vec<Finding>, kept: Kept },
+    /// What the look showed, what became of the commit, and how much of what is finished above it is said with it.
+    Looked { findings: Vec<Finding>, kept: Kept, said: BTreeMap<i32, Said> },
     /// Nobody could be asked, or the commit is not known to be kept. A later one may succeed.
     Failed,
     /// It must not be tried again.
@@ -80,6 +84,7 @@ pub(crate) struct Committer<L, S> {
     pub(crate) id: TopicId,
     pub(crate) log: L,
     pub(crate) store: S,
+    pub(crate) metadata: Metadata,
     pub(crate) requests: mpsc::Receiver<Ask>,
     pub(crate) outcomes: mpsc::Sender<Outcome>,
 }
@@ -92,11 +97,11 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
             let begun = Instant::now();
             let attempt = tokio::time::timeout(DEADLINE, self.carry_out(ask)).await;
             let outcome = match attempt.unwrap_or_else(|_| Err(Trouble::Passing("no answer in time".to_owned()))) {
-                Ok((findings, kept)) => {
+                Ok((findings, (kept, said))) => {
                     if let Some(failed_for) = backoff.reset() {
                         tracing::info!(?failed_for, "committing again");
                     }
-                    Outcome::Looked { findings, kept }
+                    Outcome::Looked { findings, kept, said }
                 }
                 Err(Trouble::Passing(error)) => {
                     let (_, say) = backoff.fail_since(begun);
@@ -113,7 +118,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
         }
     }
 
-    async fn carry_out(&mut self, ask: Ask) -> Result<(Vec<Finding>, Kept), Trouble> {
+    async fn carry_out(&mut self, ask: Ask) -> Result<(Vec<Finding>, Committing), Trouble> {
         let look = match self.log.look().await.map_err(Trouble::Passing)? {
             Some(look) => Some(look),
             None => {
@@ -121,14 +126,14 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
                 self.log.look().await.map_err(Trouble::Passing)?
             }
         };
-        let Some(look) = look else { return Ok((vec![Finding::Missing], Kept::Held)) };
+        let Some(look) = look else { return Ok((vec![Finding::Missing], held())) };
         if look.id != ask.id {
             let bounds = self.bounds(&look, look.epochs.keys().copied()).await?;
-            return Ok((vec![Finding::Recreated { was: ask.id, now: look.id, bounds }], Kept::Held));
+            return Ok((vec![Finding::Recreated { was: ask.id, now: look.id, bounds }], held()));
         }
         let (findings, open) = self.compare(&look, &ask).await?;
         if !allow_commit(&findings) {
-            return Ok((findings, Kept::Held));
+            return Ok((findings, held()));
         }
         Ok((findings, self.commit(&look, ask, open).await?))
     }
@@ -161,31 +166,50 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
         Ok(bounds.into_iter().map(whole).collect())
     }
 
-    async fn commit(&mut self, look: &Look, ask: Ask, open: BTreeSet<i32>) -> Result<Kept, Trouble> {
+    async fn commit(&mut self, look: &Look, ask: Ask, open: BTreeSet<i32>) -> Result<Committing, Trouble> {
         if self.id != ask.id {
             self.store.renew(ask.id);
             self.id = ask.id;
         }
-        let mut commits = ask.commits;
+        let Ask { id, mut commits, finished, .. } = ask;
         commits.retain(|partition, _| !open.contains(partition));
         for (partition, committed) in &mut commits {
             committed.leader_epoch = look.epoch(*partition);
         }
         if commits.is_empty() {
-            return Ok(Kept::Held);
+            return Ok(held());
         }
-        let kept = self.store.commit(&commits).await;
-        kept.map(|()| Kept::AllBut(open)).map_err(|error| match error {
-            StoreError::Unavailable { reason } => Trouble::Passing(reason),
-            StoreError::Refused { reason } => Trouble::Final(RunError::Unavailable { reason }),
-            StoreError::Foreign { .. } => Trouble::Final(RunError::NotAlone {
-                reason: format!("{error}. Stop it, or give this process a group or partitions (--assign) of its own"),
-            }),
-        })
+        loop {
+            let said = self.metadata.fill(id, &mut commits, &finished);
+            match self.store.commit(&commits).await {
+                Ok(()) => return Ok((Kept::AllBut(open), said)),
+                Err(StoreError::MetadataTooLarge { reason }) if self.metadata.shorten(&reason) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
+}
+
+/// What became of a commit, and how much of what is finished above it is said with it.
+type Committing = (Kept, BTreeMap<i32, Said>);
+
+fn held() -> Committing {
+    (Kept::Held, BTreeMap::new())
 }
 
 enum Trouble {
     Passing(String),
     Final(RunError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { reason } | StoreError::MetadataTooLarge { reason } => Self::Passing(reason),
+            StoreError::Refused { reason } => Self::Final(RunError::Unavailable { reason }),
+            StoreError::Foreign { .. } => Self::Final(RunError::NotAlone {
+                reason: format!("{error}. Stop it, or give this process a group or partitions (--assign) of its own"),
+            }),
+        }
+    }
 }

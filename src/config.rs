@@ -91,6 +91,7 @@ pub struct Settings {
     pub until_end: bool,
     pub startup_timeout: Duration,
     pub on_data_loss: OnDataLoss,
+    pub trust_foreign_progress: bool,
 
     pub security: SecuritySettings,
 }
@@ -118,6 +119,7 @@ impl Default for Settings {
             until_end: false,
             startup_timeout: Duration::from_secs(60),
             on_data_loss: OnDataLoss::default(),
+            trust_foreign_progress: false,
 
             security: SecuritySettings::default(),
         }
@@ -148,6 +150,7 @@ pub struct Config {
     pub(crate) until_end: bool,
     pub(crate) startup_timeout: Duration,
     pub(crate) on_data_loss: OnDataLoss,
+    pub(crate) trust_foreign_progress: bool,
 
     pub(crate) security: Security,
 }
@@ -269,6 +272,7 @@ impl Settings {
             until_end: self.until_end,
             startup_timeout: self.startup_timeout,
             on_data_loss: self.on_data_loss,
+            trust_foreign_progress: self.trust_foreign_progress,
 
             security,
         })

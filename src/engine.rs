@@ -174,8 +174,9 @@ impl Engine {
                     self.take_in(news, working, now);
                 }
             }
-            Event::Looked(committer::Outcome::Looked { findings, kept }) => {
+            Event::Looked(committer::Outcome::Looked { findings, kept, said }) => {
                 self.scheduler.handle_looked(findings, &kept, now);
+                self.scheduler.handle_said(&said);
             }
             Event::Looked(committer::Outcome::Failed) => self.scheduler.handle_unanswered(now),
             Event::Looked(committer::Outcome::Ended(error)) => {

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    committer::Committer,
+    committer::{Committer, metadata::Metadata},
     config::{Assign, Config, ConfigErrors, Settings},
     drain::{self, Drain, Watch},
     engine::{Engine, Fetching, StartFetching},
@@ -238,7 +238,8 @@ impl Longshore {
         let (asks, requests) = mpsc::channel(1);
         let (outcomes, looked) = mpsc::channel(1);
         let log = TopicWatch { cluster: cluster.clone(), topic: Arc::clone(&topic) };
-        tasks.spawn(Committer { topic, id, log, store, requests, outcomes }.run());
+        let metadata = Metadata::default();
+        tasks.spawn(Committer { topic, id, log, store, metadata, requests, outcomes }.run());
 
         let (told, written) = mpsc::channel(64);
         let sink = |to: Option<Written>| {
@@ -335,6 +336,9 @@ impl Builder {
         until_end(bool) => |s, until_end| s.until_end = until_end;
         /// What follows when messages are gone that were not worked off.
         on_data_loss(crate::loss::OnDataLoss) => |s, wish| s.on_data_loss = wish;
+        /// Whether to believe what Confluent's Parallel Consumer says is finished above its commits. Nobody can check it: it
+        /// names neither topic nor offset.
+        trust_foreign_progress(bool) => |s, trust| s.trust_foreign_progress = trust;
         /// How long to wait at the start for brokers and topic to be there, and for a topic that was deleted to be made
         /// anew.
         startup_timeout(std::time::Duration) => |s, timeout| s.startup_timeout = timeout;

@@ -5,14 +5,15 @@
 //! librdkafka can write 4,095; so the string is in Base32768 (`base32768.rs`), where a unit carries 15 bits.
 //!
 //! ```text
-//!   ls1:  crc-32c   topic id   base offset   fields: tag, length, content …                     zeros
-//!   └┬─┘  └──────────────────────────────┬───────────────────────────────────────────────────────┘
-//!   plain, with the version            Base32768: 4 bytes, 16, a varint, then
-//!                                      tag 1: runs, tag 2: bits behind them (map.rs)
+//!   ls1:  crc-32c   topic id   partition   base offset   fields: tag, length, content …        zeros
+//!   └┬─┘  └──────────────────────────────────┬────────────────────────────────────────────────────┘
+//!   plain, with the version                Base32768: 4 bytes, 16, two varints, then
+//!                                          tag 1: runs, tag 2: bits behind them (map.rs)
 //! ```
 //!
-//! The string is bound to its log: whoever copies it beside another offset (MirrorMaker translates offsets and copies
-//! metadata as it is) or for another topic (of the same name, made anew) has copied nothing that is believed. The checksum
+//! The string is bound to its place: whoever copies it beside another offset (MirrorMaker translates offsets and copies
+//! metadata as it is), for another partition or another topic (of the same name, made anew) has copied nothing that is
+//! believed. The checksum
 //! covers all that follows it, and the version.
 //!
 //! What comes in is hostile: whoever may commit for the group wrote it. Its length is bounded before anything is allocated,
@@ -77,15 +78,15 @@ pub enum Fits {
     Nothing,
 }
 
-/// What a string has to be bound to.
+/// What a string is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bound {
+pub struct Place {
     /// The topic, as it is now.
     pub topic: TopicId,
-    /// The offset that was committed beside it.
+    /// The partition.
+    pub partition: i32,
+    /// The offset that is committed beside it.
     pub offset: Offset,
-    /// The end of the log: nothing is finished there or beyond.
-    pub end: Offset,
 }
 
 /// Whose string it was that was believed.
@@ -126,6 +127,12 @@ pub enum Unbelieved {
         /// Its topic.
         theirs: TopicId,
     },
+    /// Of another partition.
+    #[error("it is of partition {theirs}")]
+    OtherPartition {
+        /// Its partition.
+        theirs: i64,
+    },
     /// Beside another offset than it was written for.
     #[error("it was written beside offset {theirs}")]
     OtherOffset {
@@ -148,15 +155,18 @@ impl From<NoMap> for Unbelieved {
     }
 }
 
-/// The string for what is finished above `base`, in at most `most_units` UTF-16 units. Where that is not enough for all of
-/// it, it holds what lies lowest.
+/// The string for what is finished from a committed offset on, in at most `most_units` UTF-16 units. Where that is not enough for all
+/// of it, it holds what lies lowest.
+///
+/// That offset itself may be in it for a moment: after a start it is not known whether it exists before it is fetched.
 ///
 /// # Panics
-/// If something is finished at or below `base`: our own bug.
+/// If something is finished below it: our own bug.
 #[must_use]
-pub fn encode(topic: TopicId, base: Offset, finished: &Finished, most_units: usize) -> Encoded {
+pub fn encode(place: &Place, finished: &Finished, most_units: usize) -> Encoded {
+    let Place { topic, partition, offset: base } = *place;
     let Some(first) = finished.first() else { return Encoded { text: String::new(), fits: Fits::All } };
-    assert!(first > base, "offset {first} finished, and {base} the lowest unfinished");
+    assert!(first >= base, "offset {first} finished, and {base} the lowest unfinished");
     if most_units < LEAST_UNITS {
         return Encoded { text: String::new(), fits: Fits::Nothing };
     }
@@ -164,6 +174,7 @@ pub fn encode(topic: TopicId, base: Offset, finished: &Finished, most_units: usi
     let mut bytes = BytesMut::new();
     bytes.put_u32(0);
     bytes.put_slice(topic.0.as_bytes());
+    varint::put(&mut bytes, i64::from(partition));
     varint::put(&mut bytes, base.0);
     // A byte may be added so that the units come out even.
     let map = map::write(base, finished, most_bytes - bytes.len() - 2 * map::FIELD_HEAD - 1);
@@ -177,12 +188,12 @@ pub fn encode(topic: TopicId, base: Offset, finished: &Finished, most_units: usi
     Encoded { text, fits: map.cut.map_or(Fits::All, Fits::Below) }
 }
 
-/// What a string says is finished, if it is bound to `bound`. With `trust_foreign`, one of Confluent's Parallel Consumer is
-/// believed, of which only its end can be checked.
+/// What a string says is finished, if it is bound to this place, and reaches no further than `end`, where the log ends. With
+/// `trust_foreign`, one of Confluent's Parallel Consumer is believed, which is bound to nothing.
 ///
 /// # Errors
 /// Why it is not believed.
-pub fn decode(text: &str, bound: &Bound, trust_foreign: bool) -> Result<(Finished, Writer), Unbelieved> {
+pub fn decode(text: &str, place: &Place, end: Offset, trust_foreign: bool) -> Result<(Finished, Writer), Unbelieved> {
     if text.is_empty() {
         return Ok((Finished::default(), Writer::Nobody));
     }
@@ -190,14 +201,14 @@ pub fn decode(text: &str, bound: &Bound, trust_foreign: bool) -> Result<(Finishe
         return Err(Unbelieved::Foreign);
     }
     let (finished, writer) = match ours(text)? {
-        Some(body) => (read(body, bound)?, Writer::Longshore),
-        None => match foreign::decode(text, bound)? {
+        Some(body) => (read(body, place)?, Writer::Longshore),
+        None => match foreign::decode(text, place.offset)? {
             finished if trust_foreign => (finished, Writer::ParallelConsumer),
             _ => return Err(Unbelieved::ParallelConsumer),
         },
     };
     match finished.end() {
-        Some(reach) if reach > bound.end => Err(Unbelieved::BeyondEnd { reach, end: bound.end }),
+        Some(reach) if reach > end => Err(Unbelieved::BeyondEnd { reach, end }),
         _ => Ok((finished, writer)),
     }
 }
@@ -212,22 +223,26 @@ fn ours(text: &str) -> Result<Option<&str>, Unbelieved> {
     }
 }
 
-fn read(body: &str, bound: &Bound) -> Result<Finished, Unbelieved> {
+fn read(body: &str, place: &Place) -> Result<Finished, Unbelieved> {
     let damaged = |why| Unbelieved::Damaged { why };
     let bytes = base32768::read(body).ok_or(damaged("it holds characters that are not written"))?;
     let mut bytes = &bytes[..];
-    if bytes.len() < 4 + 16 + 1 {
+    if bytes.len() < 4 + 16 + 1 + 1 {
         return Err(damaged("it is cut off"));
     }
     if bytes.get_u32() != checksum(bytes) {
         return Err(damaged("its checksum does not match"));
     }
     let topic = TopicId(Uuid::from_u128(bytes.get_u128()));
-    if topic != bound.topic {
+    if topic != place.topic {
         return Err(Unbelieved::OtherTopic { theirs: topic });
     }
+    let partition = varint::take(&mut bytes).map_err(|_| damaged("it has no partition"))?;
+    if partition != i64::from(place.partition) {
+        return Err(Unbelieved::OtherPartition { theirs: partition });
+    }
     let base = varint::take(&mut bytes).map(Offset).map_err(|_| damaged("it has no offset"))?;
-    if base != bound.offset {
+    if base != place.offset {
         return Err(Unbelieved::OtherOffset { theirs: base });
     }
     let (mut runs, mut bits) = (&[][..], &[][..]);

@@ -24,6 +24,7 @@ mod counters;
 mod lives;
 mod parts;
 mod phase;
+mod progress;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
@@ -38,8 +39,9 @@ use std::{
 pub use self::counters::{Counters, Summary};
 pub use self::parts::{
     Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
-    Load, MAX_LOAD, Rules, Ticket, Write, Written,
+    Load, MAX_LOAD, Rules, Said, Ticket, Write, Written,
 };
+pub use self::progress::{HURRY, HURRY_AFTER};
 use self::{
     parts::{Defect, LOAD_TIME, Life, Partition, SHORT_TASK},
     phase::Phase,
@@ -86,10 +88,13 @@ pub struct Scheduler {
     task_nanos: u64,
     /// Partitions that have not come to the end that `--until-end` gives them.
     open: usize,
-    /// What is being asked for: the offsets that are being committed, or none.
-    asking: Option<BTreeMap<i32, Offset>>,
+    /// What is being asked for: the offsets that are being committed, with what has been finished so far, or none.
+    asking: Option<BTreeMap<i32, (Offset, u64)>>,
     next_look: Instant,
     next_commit: Instant,
+    /// When to commit if much has finished, and how much has since the last commit was asked for.
+    hurried_commit: Instant,
+    finished_since: u64,
     /// The last commit was not acknowledged, so that the next one has to wait for its time.
     commit_failed: bool,
     /// Something may have changed that is to be committed.
@@ -131,6 +136,8 @@ impl Scheduler {
             asking: None,
             next_look: now + LOOK,
             next_commit: now,
+            hurried_commit: now,
+            finished_since: 0,
             commit_failed: false,
             maybe_dirty: false,
             idle_commit: now + IDLE_COMMIT,
@@ -156,7 +163,7 @@ impl Scheduler {
         for assignment in assignments {
             let Assignment { id, source, committed, .. } = &assignment;
             let (number, source, committed) = (source.partition, Arc::clone(source), *committed);
-            let partition = Partition { source, lives: vec![*id], committed, committed_at: first_commit, ended: false };
+            let partition = Partition { committed_at: first_commit, ..Partition::new(source, vec![*id], committed) };
             let known = self.partitions.insert(number, partition);
             assert!(known.is_none(), "partition {number} assigned twice");
             self.begin(assignment);
@@ -185,7 +192,9 @@ impl Scheduler {
         let any = !records.is_empty();
         for record in records {
             let beyond = life.end.is_some_and(|end| record.offset >= end);
-            if beyond || !self.phase.is_running() {
+            let known = !beyond && self.phase.is_running() && life.tracker.pass(record.offset);
+            self.counters.already_finished += u64::from(known);
+            if beyond || known || !self.phase.is_running() {
                 life.freed.records += 1;
                 life.freed.bytes += record.size();
                 continue;
@@ -443,6 +452,7 @@ impl Scheduler {
         if life.until.is_some() {
             self.forget_if_done(id);
         }
+        self.note_finished(number);
         if self.lives.contains_key(&id) {
             self.queue(id);
         }

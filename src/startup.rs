@@ -4,6 +4,7 @@
 //! up yet, a topic that somebody is about to create. What will not pass ends the start at once.
 
 mod begins;
+mod progress;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -145,15 +146,17 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
         from: config.from,
         listed: config.assign != Assign::All,
         on_data_loss: config.on_data_loss,
+        trust_foreign: config.trust_foreign_progress,
         ends: if config.until_end { Some(cluster.offsets(&topic, &partitions, end).await?) } else { None },
     };
     let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(&topic), *partition)));
-    let Begun { assignments, losses } = begins.assign(sources, &config.group).map_err(|unbegun| match unbegun {
-        Unbegun::NotYet(reason) => Trouble::Passing(reason),
-        Unbegun::Run(error) => Trouble::Final(error),
-    })?;
+    let Begun { assignments, losses, known } =
+        begins.assign(sources, &config.group).map_err(|unbegun| match unbegun {
+            Unbegun::NotYet(reason) => Trouble::Passing(reason),
+            Unbegun::Run(error) => Trouble::Final(error),
+        })?;
     let lag = assignments.iter().map(|a| begins.latest[&a.source.partition].0 - a.start.0).sum();
-    tell(config, &assignments, lag);
+    tell(config, &assignments, known.tell(&assignments), lag);
     let (cluster, id) = (cluster.clone(), view.id);
     Ok(Ready { cluster, topic, id, store, assignments, there, losses, lag, replies, dead_letters })
 }
@@ -209,7 +212,7 @@ async fn prepare(cluster: &Cluster, topic: Option<&str>) -> Result<Option<Writte
     Ok(Some(Written { topic: topic.into(), partitions }))
 }
 
-fn tell(config: &Config, assignments: &[Assignment], lag: i64) {
+fn tell(config: &Config, assignments: &[Assignment], finished_above: u64, lag: i64) {
     let new = assignments.iter().filter(|assignment| assignment.committed.is_none()).count();
     tracing::info!(
         topic = config.topic,
@@ -218,6 +221,7 @@ fn tell(config: &Config, assignments: &[Assignment], lag: i64) {
         without_offset = new,
         lag,
         workers = config.workers,
+        finished_above,
         "working off"
     );
 }

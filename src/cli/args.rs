@@ -107,10 +107,13 @@ pub(crate) struct RunArgs {
     /// Work off what was there at the start, then drain and exit 0
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Progress")]
     pub(crate) until_end: Option<String>,
+    /// Believe what Confluent's Parallel Consumer says is finished above its commits; nobody can check that it belongs there
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Progress")]
+    pub(crate) trust_foreign_progress: Option<String>,
     /// Where offsets are kept: kafka, file:PATH or memory [default: kafka]
     #[arg(long, value_name = "STORE", help_heading = "Progress")]
     pub(crate) offsets: Option<String>,
-    /// Commit at most this often [default: 1s]
+    /// Commit at most this often, but after 100 ms where 1,000 messages or more were finished meanwhile [default: 1s]
     #[arg(long, value_name = "DURATION", help_heading = "Progress")]
     pub(crate) commit_interval: Option<String>,
     /// How long running tasks may finish after SIGTERM or Ctrl-C [default: 25s]

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     lineage::{Read, Told, Verified},
     offsets::Committed,
+    progress::{LEAST_UNITS, Place, Run, Writer, decode},
     record::AssignmentId,
 };
 
@@ -38,7 +39,12 @@ impl Log for Shown {
 type Kept = (Vec<(i32, i64, i32)>, Vec<TopicId>);
 
 #[derive(Clone, Default)]
-struct Store(Arc<Mutex<Kept>>);
+struct Store {
+    kept: Arc<Mutex<Kept>>,
+    /// The metadata of each partition, which may have so many units.
+    metadata: Arc<Mutex<BTreeMap<i32, String>>>,
+    most_units: Option<usize>,
+}
 
 impl OffsetStore for Store {
     async fn load(&mut self, _: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
@@ -46,12 +52,17 @@ impl OffsetStore for Store {
     }
 
     fn renew(&mut self, id: TopicId) {
-        self.0.lock().unwrap().1.push(id);
+        self.kept.lock().unwrap().1.push(id);
     }
 
     async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
+        let units = |committed: &Committed| committed.metadata.encode_utf16().count();
+        if self.most_units.is_some_and(|most| commits.values().any(|committed| units(committed) > most)) {
+            return Err(StoreError::MetadataTooLarge { reason: "too long".to_owned() });
+        }
+        self.metadata.lock().unwrap().extend(commits.iter().map(|(partition, c)| (*partition, c.metadata.clone())));
         let kept = commits.iter().map(|(partition, c)| (*partition, c.offset.0, c.leader_epoch.0));
-        self.0.lock().unwrap().0.extend(kept);
+        self.kept.lock().unwrap().0.extend(kept);
         Ok(())
     }
 }
@@ -76,18 +87,24 @@ fn ask() -> Ask {
         reads: [(0, read), (1, read)].into(),
         known: Some([0, 1].into()),
         commits: [(0, committed.clone()), (1, committed)].into(),
+        finished: [(1, (30..2_000).map(|number| Run::new(Offset(2 * number), Offset(2 * number + 1))).collect())]
+            .into(),
     }
+}
+
+fn committer(log: Shown, store: Store) -> Committer<Shown, Store> {
+    let (_, requests) = mpsc::channel(1);
+    let (outcomes, _) = mpsc::channel(1);
+    Committer { topic: "t".into(), id: ID, log, store, metadata: Metadata::default(), requests, outcomes }
 }
 
 /// Carries out one ask, and gives what is found out beside what holds, how the commit went, and what was committed.
 async fn carry_out(log: Shown, ask: Ask) -> (Vec<Finding>, crate::scheduler::Kept, Kept) {
     let store = Store::default();
-    let (_, requests) = mpsc::channel(1);
-    let (outcomes, _outcomes) = mpsc::channel(1);
-    let mut committer = Committer { topic: "t".into(), id: ID, log, store: store.clone(), requests, outcomes };
-    let Ok((mut findings, kept)) = committer.carry_out(ask).await else { panic!("it fails") };
+    let mut committer = committer(log, store.clone());
+    let Ok((mut findings, (kept, _))) = committer.carry_out(ask).await else { panic!("it fails") };
     findings.retain(|finding| !matches!(finding, Finding::Holds { .. }));
-    let committed = store.0.lock().unwrap().clone();
+    let committed = store.kept.lock().unwrap().clone();
     (findings, kept, committed)
 }
 
@@ -163,4 +180,30 @@ async fn a_partition_that_is_added_holds_up_no_commit() {
     let (findings, _, (committed, _)) = carry_out(log, ask()).await;
     assert!(matches!(findings[..], [Finding::Added { partition: 2, .. }]), "{findings:?}");
     assert_eq!(committed.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_finished_above_a_commit_goes_with_it_as_far_as_the_broker_has_room() {
+    for (most_units, reaches) in [(None, true), (Some(200), true), (Some(LEAST_UNITS - 1), false)] {
+        let log = Shown { looks: vec![look(&[(0, 3), (1, 3)])], ..Shown::default() };
+        let store = Store { most_units, ..Store::default() };
+        let Ok((_, (_, said))) = committer(log, store.clone()).carry_out(ask()).await else { panic!("it fails") };
+        let metadata = store.metadata.lock().unwrap().clone();
+        assert_eq!((metadata[&0].as_str(), said[&0]), ("", Said::All));
+        let place = Place { topic: ID, partition: 1, offset: Offset(50) };
+        let (kept, writer) = decode(&metadata[&1], &place, Offset(4_000), false).expect("ours");
+        let mut finished = ask().finished.remove(&1).expect("there");
+        match said[&1] {
+            Said::All => assert_eq!(most_units, None),
+            Said::Below { reach, dropped } => {
+                assert_eq!((most_units, dropped), (Some(200), finished.count_from(reach)));
+                finished.cut_from(reach);
+            }
+            Said::Nothing { dropped } => {
+                assert_eq!((most_units, dropped), (Some(LEAST_UNITS - 1), finished.count()));
+                finished.cut_from(Offset(0));
+            }
+        }
+        assert_eq!((kept, writer == Writer::Longshore), (finished, reaches));
+    }
 }

@@ -20,6 +20,8 @@
 //!
 //! Between look and commit there is a gap; two processes that start at once may each commit once before they notice.
 
+mod halves;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_protocol::ResponseError;
@@ -108,6 +110,9 @@ impl KafkaOffsets {
         }
         // Only what somebody has to change is final. An answer that is odd once may not be so the next time.
         let is = |known: ResponseError| error.code().is_some_and(|code| code.is(known));
+        if is(ResponseError::OffsetMetadataTooLarge) || is(ResponseError::InvalidCommitOffsetSize) {
+            return StoreError::MetadataTooLarge { reason };
+        }
         if error.is_refusal() || is(ResponseError::InvalidGroupId) || is(ResponseError::GroupIdNotFound) {
             return StoreError::Refused { reason };
         }
@@ -130,7 +135,8 @@ impl OffsetStore for KafkaOffsets {
         self.known.clear();
     }
 
-    /// All or none, as far as one request carries them (hundreds of thousands without metadata). A partition that was
+    /// All or none, as far as one request carries them (hundreds of thousands without metadata, 40 with full metadata). A
+    /// partition that was
     /// never loaded is not compared the first time.
     async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
         if commits.is_empty() {
@@ -159,7 +165,7 @@ impl OffsetStore for KafkaOffsets {
             known.sending(committed.offset);
         }
         // From here on this future may be dropped, or fail, at any time: what is on its way counts as ours.
-        self.cluster.offset_commit(&self.group, &self.topic, commits).await.map_err(|error| self.explain(&error))?;
+        halves::commit(&self.cluster, &self.group, &self.topic, commits).await.map_err(|error| self.explain(&error))?;
         for (partition, committed) in commits {
             self.known.entry(*partition).or_default().acknowledged(committed.offset);
         }

@@ -14,7 +14,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Buf;
 
 use super::{
-    Bound, Finished, Run, Unbelieved,
+    Finished, Run, Unbelieved,
     map::{NoMap, push_bits},
 };
 use crate::{kafka::batch::inflate_zstd, record::Offset};
@@ -33,7 +33,7 @@ enum Form {
 ///
 /// # Errors
 /// It is none, or damaged.
-pub(super) fn decode(text: &str, bound: &Bound) -> Result<Finished, Unbelieved> {
+pub(super) fn decode(text: &str, base: Offset) -> Result<Finished, Unbelieved> {
     let bytes = STANDARD.decode(text).map_err(|_| Unbelieved::Foreign)?;
     let (&magic, body) = bytes.split_first().ok_or(Unbelieved::Foreign)?;
     let (form, width, compressed) = match magic {
@@ -55,13 +55,10 @@ pub(super) fn decode(text: &str, bound: &Bound) -> Result<Finished, Unbelieved> 
     } else {
         body
     };
-    let mut finished = match form {
-        Form::Bits => bits(body, width, bound.offset)?,
-        Form::Runs => runs(body, width, bound.offset)?,
-    };
-    // It counts an offset that does not exist as finished, the committed one too.
-    finished.cut_below(Offset(bound.offset.0.saturating_add(1)));
-    Ok(finished)
+    Ok(match form {
+        Form::Bits => bits(body, width, base)?,
+        Form::Runs => runs(body, width, base)?,
+    })
 }
 
 fn bits(mut body: &[u8], width: usize, base: Offset) -> Result<Finished, NoMap> {

@@ -40,7 +40,7 @@ struct Split {
     reach: Offset,
 }
 
-/// The shortest map of a set above `base`, which is not in it itself; or, where `most_bytes` do not hold all of it, one
+/// The shortest map of a set from `base` on; or, where `most_bytes` do not hold all of it, one
 /// that reaches as far as they can.
 pub(super) fn write(base: Offset, finished: &Finished, most_bytes: usize) -> Map {
     let split = best_split(base, finished, most_bytes);
@@ -95,11 +95,10 @@ pub(super) fn read(base: Offset, mut runs: &[u8], bits: &[u8]) -> Result<Finishe
     let mut finished = Finished::default();
     let mut at = base.0;
     while !runs.is_empty() {
-        let mut length = || match varint::take(&mut runs) {
-            Ok(length @ 1..) => Ok(length),
-            _ => Err(NoMap("a run has no length")),
-        };
-        let (gap, count) = (length()?, length()?);
+        let (gap, count) = (length(&mut runs)?, length(&mut runs)?);
+        if count == 0 || gap == 0 && at > base.0 {
+            return Err(NoMap("a run has no length"));
+        }
         let first = at.checked_add(gap).ok_or(NoMap("its runs lie beyond all offsets"))?;
         at = first.checked_add(count).ok_or(NoMap("its runs lie beyond all offsets"))?;
         finished.push(Run::new(Offset(first), Offset(at)));
@@ -111,10 +110,11 @@ pub(super) fn read(base: Offset, mut runs: &[u8], bits: &[u8]) -> Result<Finishe
         return Err(NoMap("its bits lie beyond all offsets"));
     }
     push_bits(&mut finished, Offset(at), bits);
-    if finished.first() == Some(base) {
-        return Err(NoMap("its lowest unfinished offset is finished"));
-    }
     Ok(finished)
+}
+
+fn length(runs: &mut &[u8]) -> Result<i64, NoMap> {
+    varint::take(runs).ok().filter(|length| *length >= 0).ok_or(NoMap("the length of a run is none"))
 }
 
 /// Adds an offset for each bit that is set, the least significant bit of the first byte being `at`.

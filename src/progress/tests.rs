@@ -8,9 +8,11 @@ use super::*;
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(0x1234_5678_9abc_def0_0fed_cba9_8765_4321));
 
-/// Where `base` was committed, in a log without end.
-fn beside(base: i64) -> Bound {
-    Bound { topic: TOPIC, offset: Offset(base), end: Offset(i64::MAX) }
+const NO_END: Offset = Offset(i64::MAX);
+
+/// Where `base` is committed.
+fn beside(base: i64) -> Place {
+    Place { topic: TOPIC, partition: 3, offset: Offset(base) }
 }
 
 fn set(runs: &[(i64, i64)]) -> Finished {
@@ -18,7 +20,7 @@ fn set(runs: &[(i64, i64)]) -> Finished {
 }
 
 fn written(base: i64, finished: &Finished) -> String {
-    let encoded = encode(TOPIC, Offset(base), finished, MOST_UNITS);
+    let encoded = encode(&beside(base), finished, MOST_UNITS);
     assert_eq!(encoded.fits, Fits::All);
     encoded.text
 }
@@ -31,8 +33,9 @@ fn units(text: &str) -> usize {
 fn sets() -> impl Strategy<Value = (i64, Finished)> {
     let length = prop_oneof![6 => 1i64..4, 3 => 1i64..60, 1 => 1i64..100_000, 1 => Just(1i64 << 40)];
     let runs = prop::collection::vec((length.clone(), length), 0..3000);
-    (0i64..1 << 50, runs).prop_map(|(base, runs)| {
-        let mut at = base;
+    (0i64..1 << 50, any::<bool>(), runs).prop_map(|(base, with_base, runs)| {
+        // The first gap may be none.
+        let mut at = base - if with_base { runs.first().map_or(0, |(gap, _)| *gap) } else { 0 };
         let finished = runs.into_iter().map(|(gap, length)| {
             let first = at + gap;
             at = first + length;
@@ -47,7 +50,7 @@ proptest! {
 
     #[test]
     fn what_is_written_is_read((base, finished) in sets(), most in LEAST_UNITS..=MOST_UNITS) {
-        let Encoded { text, fits } = encode(TOPIC, Offset(base), &finished, most);
+        let Encoded { text, fits } = encode(&beside(base), &finished, most);
         prop_assert!(units(&text) <= most);
         let mut kept = finished.clone();
         if let Fits::Below(reach) = fits {
@@ -56,12 +59,12 @@ proptest! {
         }
         prop_assert_ne!(fits, Fits::Nothing);
         let writer = if text.is_empty() { Writer::Nobody } else { Writer::Longshore };
-        prop_assert_eq!(decode(&text, &beside(base), false), Ok((kept, writer)));
+        prop_assert_eq!(decode(&text, &beside(base), NO_END, false), Ok((kept, writer)));
     }
 
     #[test]
     fn what_is_written_is_no_longer_than_bits_or_runs((base, finished) in sets()) {
-        let Encoded { text, fits } = encode(TOPIC, Offset(base), &finished, usize::MAX / 16);
+        let Encoded { text, fits } = encode(&beside(base), &finished, usize::MAX / 16);
         prop_assert_eq!(fits, Fits::All);
         let bits = finished.end().map_or(0, |end| (end.0 - base) as usize / 8 + 1);
         let runs: usize = finished.runs().iter().scan(base, |at, run| {
@@ -79,20 +82,20 @@ proptest! {
         at in any::<prop::sample::Index>(),
         becomes in prop_oneof![Just(None), Just(Some(String::new())), any::<char>().prop_map(|c| Some(c.to_string()))],
     ) {
-        let text = encode(TOPIC, Offset(base), &finished, MOST_UNITS).text;
+        let text = encode(&beside(base), &finished, MOST_UNITS).text;
         prop_assume!(!text.is_empty());
         let mut characters: Vec<String> = text.chars().map(|character| character.to_string()).collect();
         let at = at.index(characters.len());
         characters[at] = becomes.unwrap_or_else(|| characters[at].repeat(2));
         let damaged = characters.concat();
         prop_assume!(damaged != text);
-        prop_assert!(decode(&damaged, &beside(base), true).is_err(), "{damaged} of {text}");
+        prop_assert!(decode(&damaged, &beside(base), NO_END, true).is_err(), "{damaged} of {text}");
     }
 
     #[test]
     fn anything_at_all_is_read_without_harm(text in any::<String>(), trust in any::<bool>()) {
-        let _ = decode(&text, &beside(7), trust);
-        let _ = decode(&format!("{PREFIX}{text}"), &beside(7), trust);
+        let _ = decode(&text, &beside(7), NO_END, trust);
+        let _ = decode(&format!("{PREFIX}{text}"), &beside(7), NO_END, trust);
     }
 
     /// The checksum is no hindrance to whoever wants to do harm.
@@ -100,10 +103,10 @@ proptest! {
     fn any_fields_at_all_are_read_without_harm(fields in prop::collection::vec(any::<u8>(), 0..200), base in 0i64..i64::MAX) {
         let text = signed(base, &fields);
         let end = Offset(base.saturating_add(1000));
-        if let Ok((finished, writer)) = decode(&text, &Bound { end, ..beside(base) }, false) {
+        if let Ok((finished, writer)) = decode(&text, &beside(base), end, false) {
             prop_assert_eq!(writer, Writer::Longshore);
             prop_assert!(finished.runs().len() <= 8 * fields.len());
-            prop_assert!(finished.first().is_none_or(|first| first > Offset(base)));
+            prop_assert!(finished.first().is_none_or(|first| first >= Offset(base)));
             prop_assert!(finished.end().is_none_or(|last| last <= end));
         }
     }
@@ -113,6 +116,7 @@ proptest! {
 fn signed(base: i64, fields: &[u8]) -> String {
     let mut bytes = BytesMut::new();
     bytes.put_slice(TOPIC.0.as_bytes());
+    varint::put(&mut bytes, 3);
     varint::put(&mut bytes, base);
     bytes.put_slice(fields);
     seal(&bytes)
@@ -131,12 +135,12 @@ fn one_slow_task_and_a_front_take_few_units() {
 #[test]
 fn nothing_finished_is_an_empty_string() {
     assert_eq!(written(5, &Finished::default()), "");
-    assert_eq!(decode("", &beside(5), false), Ok((Finished::default(), Writer::Nobody)));
+    assert_eq!(decode("", &beside(5), NO_END, false), Ok((Finished::default(), Writer::Nobody)));
 }
 
 #[test]
 fn what_a_broker_takes_no_room_for_is_left_out() {
-    let encoded = encode(TOPIC, Offset(5), &set(&[(7, 9)]), LEAST_UNITS - 1);
+    let encoded = encode(&beside(5), &set(&[(7, 9)]), LEAST_UNITS - 1);
     assert_eq!(encoded, Encoded { text: String::new(), fits: Fits::Nothing });
 }
 
@@ -144,18 +148,19 @@ fn what_a_broker_takes_no_room_for_is_left_out() {
 fn a_string_beside_anything_else_is_not_believed() {
     let finished = set(&[(7, 9), (20, 30)]);
     let text = written(5, &finished);
-    let refused = |bound: Bound| decode(&text, &bound, true).unwrap_err();
+    let refused = |place: Place| decode(&text, &place, NO_END, true).unwrap_err();
     assert_eq!(refused(beside(6)), Unbelieved::OtherOffset { theirs: Offset(5) });
+    assert_eq!(refused(Place { partition: 4, ..beside(5) }), Unbelieved::OtherPartition { theirs: 3 });
     let other = TopicId(Uuid::from_u128(9));
-    assert_eq!(refused(Bound { topic: other, ..beside(5) }), Unbelieved::OtherTopic { theirs: TOPIC });
+    assert_eq!(refused(Place { topic: other, ..beside(5) }), Unbelieved::OtherTopic { theirs: TOPIC });
     let end = Offset(29);
-    assert_eq!(refused(Bound { end, ..beside(5) }), Unbelieved::BeyondEnd { reach: Offset(30), end });
-    assert_eq!(decode(&text, &Bound { end: Offset(30), ..beside(5) }, false), Ok((finished, Writer::Longshore)));
+    assert_eq!(decode(&text, &beside(5), end, true), Err(Unbelieved::BeyondEnd { reach: Offset(30), end }));
+    assert_eq!(decode(&text, &beside(5), Offset(30), false), Ok((finished, Writer::Longshore)));
 }
 
 #[test]
 fn strings_of_others_and_of_newer_versions_are_told_apart() {
-    let refused = |text: &str| decode(text, &beside(5), true).unwrap_err();
+    let refused = |text: &str| decode(text, &beside(5), NO_END, true).unwrap_err();
     for foreign in ["none", "ls:", "lsx:abc", "ls0:㐀", "{\"a\": 1}", "㐀㐀", "AQ==", &"x".repeat(MOST_BYTES + 1)] {
         assert_eq!(refused(foreign), Unbelieved::Foreign, "{:.20}", foreign);
     }
@@ -170,23 +175,22 @@ fn strings_of_others_and_of_newer_versions_are_told_apart() {
 fn a_field_that_is_optional_is_passed_over() {
     // Length 2 is 4 in zigzag.
     let text = signed(5, &[OPTIONAL_TAGS, 4, 1, 2, BITS, 2, 0b1000]);
-    assert_eq!(decode(&text, &beside(5), false), Ok((set(&[(8, 9)]), Writer::Longshore)));
+    assert_eq!(decode(&text, &beside(5), NO_END, false), Ok((set(&[(8, 9)]), Writer::Longshore)));
 }
 
 #[test]
 fn maps_that_are_not_as_they_are_written_are_damaged() {
     for fields in [
-        &[RUNS, 2, 2][..], // a gap without a run
-        &[RUNS, 4, 0, 2],  // no gap
-        &[RUNS, 4, 2, 0],  // no run
-        &[RUNS, 4, 1, 2],  // a gap below zero
-        &[BITS, 2, 1],     // the base itself
-        &[BITS, 4, 2, 0],  // nothing in the last byte
-        &[BITS, 40, 2],    // longer than the string
-        &[BITS, 1, 2],     // a length below zero
-        &[0, 0, 0, 1],     // something behind the end
+        &[RUNS, 2, 2][..],      // a gap without a run
+        &[RUNS, 8, 2, 2, 0, 2], // no gap
+        &[RUNS, 4, 2, 0],       // no run
+        &[RUNS, 4, 1, 2],       // a gap below zero
+        &[BITS, 4, 2, 0],       // nothing in the last byte
+        &[BITS, 40, 2],         // longer than the string
+        &[BITS, 1, 2],          // a length below zero
+        &[0, 0, 0, 1],          // something behind the end
     ] {
-        let refused = decode(&signed(5, fields), &beside(5), false).unwrap_err();
+        let refused = decode(&signed(5, fields), &beside(5), NO_END, false).unwrap_err();
         assert!(matches!(refused, Unbelieved::Damaged { .. }), "{fields:?}: {refused}");
     }
 }
@@ -220,10 +224,10 @@ fn all_forms_of_parallel_consumer_are_read() {
         [(b'n', b'J', shorts), (b'e', b'p', ints), (b'l', b'a', short_bits), (b'o', b's', int_bits)]
     {
         for text in [parallel_consumer(magic, &body), parallel_consumer(compressed, &zstd(&body))] {
-            assert_eq!(decode(&text, &beside(100), true), Ok((theirs(), Writer::ParallelConsumer)), "{text}");
-            assert_eq!(decode(&text, &beside(100), false), Err(Unbelieved::ParallelConsumer));
+            assert_eq!(decode(&text, &beside(100), NO_END, true), Ok((theirs(), Writer::ParallelConsumer)), "{text}");
+            assert_eq!(decode(&text, &beside(100), NO_END, false), Err(Unbelieved::ParallelConsumer));
             let end = Offset(110);
-            let refused = decode(&text, &Bound { end, ..beside(100) }, true);
+            let refused = decode(&text, &beside(100), end, true);
             assert_eq!(refused, Err(Unbelieved::BeyondEnd { reach: Offset(111), end }));
         }
     }
@@ -241,7 +245,7 @@ fn what_is_damaged_of_parallel_consumer_is_not_believed() {
         (b'p', zstd(&[0; (1 << 20) + 4])),
     ];
     for (magic, body) in cases {
-        let refused = decode(&parallel_consumer(magic, &body), &beside(100), true).unwrap_err();
+        let refused = decode(&parallel_consumer(magic, &body), &beside(100), NO_END, true).unwrap_err();
         assert!(matches!(refused, Unbelieved::Damaged { .. }), "{magic} {body:.20?}: {refused}");
     }
 }

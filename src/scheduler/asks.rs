@@ -15,13 +15,15 @@ impl Scheduler {
         if commits.is_empty() && now < self.next_look {
             return None;
         }
-        let offset = |(partition, committed): (&i32, &Committed)| (*partition, committed.offset);
-        self.asking = Some(commits.iter().map(offset).collect());
+        let finishes = |number: &i32| self.partitions[number].finishes;
+        let asked = |(number, c): (&i32, &Committed)| (*number, (c.offset, finishes(number)));
+        self.asking = Some(commits.iter().map(asked).collect());
+        let finished = commits.keys().map(|number| (*number, self.finished_above(&self.partitions[number]))).collect();
         let known = self.rules.all_partitions.then(|| {
             let gone = &self.ignored;
             self.partitions.keys().chain(gone).copied().collect()
         });
-        Some(Ask { id: self.topic_id, reads: self.reads(), known, commits })
+        Some(Ask { id: self.topic_id, reads: self.reads(), known, commits, finished })
     }
 
     /// What has to be committed, if a commit is due.
@@ -34,6 +36,7 @@ impl Scheduler {
         let mut commits = BTreeMap::new();
         for (number, partition) in &self.partitions {
             let due = partition.committed_at.is_none_or(|at| now >= at + IDLE_COMMIT);
+            let due = due || self.has_progress(partition);
             let Some(offset) = self.committable(partition).filter(|at| due || partition.committed != Some(*at)) else {
                 continue;
             };
@@ -43,6 +46,7 @@ impl Scheduler {
         }
         let interval = if self.phase.is_running() { self.rules.commit_interval } else { DRAIN_COMMIT_INTERVAL };
         self.next_commit = now + interval;
+        (self.hurried_commit, self.finished_since) = (now + HURRY, 0);
         if commits.is_empty() {
             self.maybe_dirty = false;
             let oldest = self.partitions.values().filter_map(|p| p.committed_at).min();
@@ -87,10 +91,14 @@ impl Scheduler {
             _ => BTreeSet::new(),
         };
         let acknowledged = !unknown && *kept != Kept::Held;
-        for (number, offset) in committing.into_iter().filter(|(number, _)| acknowledged && !open.contains(number)) {
-            if let Some(partition) = self.partitions.get_mut(&number) {
+        for (number, (offset, finishes)) in committing {
+            if acknowledged
+                && !open.contains(&number)
+                && let Some(partition) = self.partitions.get_mut(&number)
+            {
                 partition.committed = Some(offset);
                 partition.committed_at = Some(now);
+                partition.committed_finishes = finishes;
             }
         }
         self.handle_findings(findings, now);
@@ -155,6 +163,7 @@ impl Scheduler {
         let left = Left {
             committed: self.partitions.iter().filter_map(|(number, p)| Some((*number, p.committed?))).collect(),
             uncommitted: dirty.collect(),
+            progress_dropped: self.partitions.values().map(|partition| partition.dropped).sum(),
             in_flight: self.lives.values().map(|life| life.tracker.begun()).sum(),
             unanswered: self.writing,
             last_commit_open: self.is_uncommitted(),
@@ -167,7 +176,8 @@ impl Scheduler {
         self.asking.as_ref().is_some_and(|commits| !commits.is_empty())
             || self.partitions.values().any(|partition| {
                 let committable = self.committable(partition);
-                committable.is_some() && (partition.committed_at.is_none() || partition.committed != committable)
+                let due = partition.committed_at.is_none() || self.has_progress(partition);
+                committable.is_some() && (due || partition.committed != committable)
             })
     }
 }

@@ -21,6 +21,8 @@ use crate::{
 pub struct Counters {
     /// Taken from the topic.
     pub received: u64,
+    /// Read and passed over, because the commit at the start said that they are finished.
+    pub already_finished: u64,
     /// Tasks that succeeded.
     pub succeeded: u64,
     /// Tasks that failed or panicked.
@@ -50,6 +52,7 @@ impl Counters {
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             received: 0,
+            already_finished: 0,
             succeeded: 0,
             failed: 0,
             malformed: 0,
@@ -85,12 +88,14 @@ impl Counters {
     }
 
     pub(super) fn summary(&self, now: Instant, left: Left, error: Option<RunError>) -> Summary {
-        let Left { committed, uncommitted, in_flight, unanswered, last_commit_open, data_loss } = left;
+        let Left { committed, uncommitted, progress_dropped, in_flight, unanswered, last_commit_open, data_loss } =
+            left;
         let by_partition =
             |offsets: BTreeMap<i32, Offset>| offsets.into_iter().map(|(p, offset)| (p, offset.0)).collect();
         let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
         Summary {
             received: self.received,
+            already_finished: self.already_finished,
             succeeded: self.succeeded,
             failed: self.failed,
             malformed: self.malformed,
@@ -105,6 +110,7 @@ impl Counters {
             unwritten: Vec::new(),
             committed: by_partition(committed),
             uncommitted: by_partition(uncommitted),
+            progress_dropped,
             first_task_ms: self.first_task.map(|at| since(self.start, at)),
             work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
             elapsed_ms: since(self.start, now),
@@ -120,6 +126,7 @@ pub(super) struct Left {
     pub(super) committed: BTreeMap<i32, Offset>,
     /// How far a commit could reach, where none was acknowledged that does.
     pub(super) uncommitted: BTreeMap<i32, Offset>,
+    pub(super) progress_dropped: u64,
     pub(super) in_flight: usize,
     pub(super) unanswered: usize,
     pub(super) last_commit_open: bool,
@@ -136,6 +143,8 @@ fn millis(duration: Duration) -> f64 {
 pub struct Summary {
     /// Messages taken from the topic, those included that were not started.
     pub received: u64,
+    /// Messages that were read and passed over: the commit at the start says that they are finished.
+    pub already_finished: u64,
     /// Messages whose task succeeded.
     pub succeeded: u64,
     /// Messages whose task failed or panicked.
@@ -168,6 +177,8 @@ pub struct Summary {
     /// runs again.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub uncommitted: BTreeMap<i32, i64>,
+    /// Offsets that are finished above the last commit, and that it has no room to say so of. They run again.
+    pub progress_dropped: u64,
     /// From the start to the first task, in milliseconds.
     pub first_task_ms: Option<f64>,
     /// From the first task's start to the last answer (or to the end of the last task, where none is wanted), in

@@ -19,6 +19,7 @@ use super::{parts::NOTHING, *};
 use crate::{
     lineage::{Bounds, Told, Verified},
     loss::{OnDataLoss, Why},
+    progress::Finished,
     tracker::Tracker,
 };
 
@@ -87,12 +88,12 @@ impl Scheduler {
 
     /// Begins a life of a partition that is known.
     pub(super) fn begin(&mut self, assignment: Assignment) {
-        let Assignment { id, source, start, end, latest, epoch, .. } = assignment;
+        let Assignment { id, source, start, end, latest, epoch, finished, .. } = assignment;
         self.next_life = self.next_life.max(id.0 + 1);
         self.begins.push_back(Begin { id, source: Arc::clone(&source), topic_id: self.topic_id, start, end });
         let life = Life {
             source,
-            tracker: Tracker::new(start, self.rules.span),
+            tracker: Tracker::new(start, self.rules.span).with_finished(finished),
             end,
             until: None,
             ghosts: 0,
@@ -233,8 +234,7 @@ impl Scheduler {
         tracing::info!(partition = %source, start = start.0, "a partition was added");
         self.events.push_back(Event::PartitionAdded { source: Arc::clone(&source), start });
         self.open += 1;
-        let partition = Partition { source, lives: Vec::new(), committed: None, committed_at: None, ended: false };
-        self.partitions.insert(number, partition);
+        self.partitions.insert(number, Partition::new(source, Vec::new(), None));
         self.go_on(number, start, None, bounds, now);
     }
 
@@ -372,7 +372,8 @@ impl Scheduler {
             self.open += 1;
         }
         let (latest, epoch) = (bounds.latest, bounds.epoch);
-        self.begin(Assignment { id, source, start, committed, end, latest, epoch });
+        let finished = Finished::default();
+        self.begin(Assignment { id, source, start, committed, finished, end, latest, epoch });
         self.progressed(number, now);
     }
 

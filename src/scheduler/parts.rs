@@ -11,6 +11,7 @@ use crate::{
     lineage::{Bounds, Read, Told, Verified},
     loss::OnDataLoss,
     offsets::Committed,
+    progress::Finished,
     record::{AssignmentId, LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
     tracker::Tracker,
 };
@@ -83,6 +84,8 @@ pub struct Assignment {
     pub start: Offset,
     /// What the offset store holds for it.
     pub committed: Option<Offset>,
+    /// What is finished at `start` and above, as the commit says.
+    pub finished: Finished,
     /// With `--until-end`: what to work off, up to here and not this one.
     pub end: Option<Offset>,
     /// The end of the log, at the start.
@@ -115,8 +118,29 @@ pub struct Ask {
     pub reads: BTreeMap<i32, Read>,
     /// The partitions that are known; `None` where it does not matter whether there are others.
     pub known: Option<BTreeSet<i32>>,
-    /// What to commit, if anything. The leader epochs are not known here.
+    /// What to commit, if anything. The leader epochs are not known here, and the metadata is still to be made.
     pub commits: BTreeMap<i32, Committed>,
+    /// What is finished above these commits.
+    pub finished: BTreeMap<i32, Finished>,
+}
+
+/// How much of what is finished above a commit it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// All of it.
+    All,
+    /// What lies below an offset.
+    Below {
+        /// The offset.
+        reach: Offset,
+        /// How many finished offsets lie there and above.
+        dropped: u64,
+    },
+    /// Nothing: metadata that short would say next to nothing.
+    Nothing {
+        /// How many finished offsets there are.
+        dropped: u64,
+    },
 }
 
 /// What became of a commit.
@@ -264,9 +288,27 @@ pub(super) struct Partition {
     pub(super) committed_at: Option<Instant>,
     /// All that `--until-end` asks for is done here.
     pub(super) ended: bool,
+    /// What has been finished, counted, and how much of that the last commit knew.
+    pub(super) finishes: u64,
+    pub(super) committed_finishes: u64,
+    /// How many finished offsets the last commit had no room for.
+    pub(super) dropped: u64,
 }
 
 impl Partition {
+    pub(super) fn new(source: Arc<TopicPartition>, lives: Vec<AssignmentId>, committed: Option<Offset>) -> Self {
+        Self {
+            source,
+            lives,
+            committed,
+            committed_at: None,
+            ended: false,
+            finishes: 0,
+            committed_finishes: 0,
+            dropped: 0,
+        }
+    }
+
     pub(super) fn current(&self) -> AssignmentId {
         *self.lives.last().expect("a partition has a life")
     }
@@ -303,4 +345,8 @@ pub(crate) enum Defect {
     TrustEveryEpoch,
     /// Go on behind what is gone, and say nothing.
     SilentJump,
+    /// Say of one offset too many that it is finished.
+    ProgressTooFar,
+    /// Commit only where the lowest unfinished offset has moved.
+    NoProgressCommit,
 }

@@ -11,6 +11,7 @@
 mod books;
 mod life;
 mod log;
+mod progress;
 mod seeds;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 use self::{
     life::{Death, Happening, Life, Loop, Plan},
     log::{Befalls, Topic},
+    progress::{Forged, Told},
 };
 use super::*;
 use crate::{
@@ -54,6 +56,14 @@ struct World {
     committed: BTreeMap<i32, i64>,
     /// The leader epochs that went with the commits.
     epochs: BTreeMap<i32, i32>,
+    /// What went with them.
+    told: BTreeMap<i32, Told>,
+    /// Metadata that was put beside a commit for which it was not written.
+    forged: BTreeMap<i32, Forged>,
+    /// A defect of the start: it believes even that.
+    gullible: bool,
+    /// How many runs go with a commit, if that is limited.
+    most_runs: Option<usize>,
     written: BTreeMap<At, BTreeSet<Kind>>,
     /// Tasks that came to their end, and how often.
     ran: BTreeMap<At, u32>,
@@ -94,6 +104,7 @@ impl World {
         Self {
             max_in_flight: workers + rng.usize(0..100),
             tells: rng.bool(),
+            most_runs: (rng.u8(0..4) == 0).then(|| rng.usize(1..5)),
             lives_with_losses: if rng.bool() { rng.u32(1..=2) } else { 0 },
             rng,
             rules,
@@ -102,6 +113,9 @@ impl World {
             plans,
             committed: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            told: BTreeMap::new(),
+            forged: BTreeMap::new(),
+            gullible: false,
             written: BTreeMap::new(),
             ran: BTreeMap::new(),
             hung: BTreeSet::new(),
@@ -120,6 +134,9 @@ impl World {
             let losses = self.lives_with_losses > 0;
             self.lives_with_losses = self.lives_with_losses.saturating_sub(1);
             let ran_before = self.ran.clone();
+            if !self.calm {
+                self.meddle();
+            }
             let committed_before = self.committed.clone();
             let mut life = self.begin(faulty, losses, defect);
             let death = self.live(&mut life)?;
@@ -149,7 +166,7 @@ impl World {
         let now = Instant::now();
         let mut scheduler = Scheduler::new(self.rules.clone(), now);
         scheduler.defect = defect;
-        let mut assignments = Vec::new();
+        let (mut assignments, mut known) = (Vec::new(), BTreeMap::new());
         // What the start finds out, and what the user then wants, is told in begins.rs. Here it is as it ought to be.
         self.gone.clear();
         for (partition, log) in &self.topic.logs {
@@ -157,11 +174,15 @@ impl World {
             let start = committed.unwrap_or_else(|| log.entries.first().map_or(log.end, |first| first.offset));
             let parted = self.epochs.get(partition).and_then(|epoch| log.end_of_epoch(*epoch));
             let start = start.min(parted.unwrap_or(start)).clamp(log.start, log.end);
+            let finished =
+                committed.map(|committed| self.believe(*partition, committed, log, parted)).unwrap_or_default();
+            known.insert(*partition, finished.clone());
             assignments.push(Assignment {
                 id: AssignmentId(*partition as u64),
                 source: Arc::new(TopicPartition::new("in", *partition)),
                 start: Offset(start),
                 committed: committed.map(Offset),
+                finished,
                 end: self.rules.until_end.then_some(Offset(log.end)),
                 latest: Offset(log.end),
                 epoch: self.topic.look().epoch(*partition),
@@ -174,7 +195,7 @@ impl World {
             .collect();
         scheduler.assign(self.topic.id(), assignments, self.topic.logs.keys().copied().collect(), now);
         let began_below = may_go_back.clone();
-        let mut life = Life { may_go_back, began_below, ..Life::new(scheduler, now, !faulty) };
+        let mut life = Life { may_go_back, began_below, known, ..Life::new(scheduler, now, !faulty) };
         if faulty {
             let when = Duration::from_millis(self.rng.u64(0..4000));
             life.plan(when, if self.rng.bool() { Happening::Crash } else { Happening::Drain });
@@ -287,13 +308,13 @@ impl World {
         life.unseen = false;
         let wait = Duration::from_millis(self.rng.u64(1..=COMMIT_LATENCY_MS));
         let look = self.topic.look();
-        life.seen.extend(ask.reads.iter().map(|(partition, read)| (*partition, read.next.0)));
         if look.id != ask.id {
             let bounds = self.topic.bounds(look.epochs.keys().copied());
             let found = Finding::Recreated { was: ask.id, now: look.id, bounds };
             life.plan(wait, Happening::Looked(vec![found]));
             return Ok(());
         }
+        life.seen.extend(ask.reads.iter().map(|(partition, read)| (*partition, read.next.0)));
         let answers = self.topic.epoch_ends(&questions(ask, &look));
         let compared = Comparison::new(ask, &look, &answers);
         let bounds = self.topic.bounds(compared.to_be_bounded());
@@ -304,10 +325,11 @@ impl World {
         }
         let offsets = ask.commits.iter().map(|(partition, commit)| (*partition, commit.offset.0)).collect();
         self.check_commit(life, &offsets)?;
+        let told = self.tell(life, ask)?;
         let fails = !life.fault_free && self.rng.u8(0..4) == 0;
         let kept = !fails || self.rng.bool();
         life.committing = true;
-        life.plan(wait, Happening::Committed { offsets, findings, acknowledged: !fails, kept });
+        life.plan(wait, Happening::Committed { offsets, told, findings, acknowledged: !fails, kept });
         Ok(())
     }
 
@@ -357,8 +379,9 @@ impl World {
                 life.scheduler.handle_written(written, life.now);
             }
             Happening::Looked(findings) => life.scheduler.handle_looked(findings, &Kept::Held, life.now),
-            Happening::Committed { offsets, findings, acknowledged, kept } => {
+            Happening::Committed { offsets, told, findings, acknowledged, kept } => {
                 life.committing = false;
+                let said = self.keep(told, kept);
                 if kept {
                     life.committed.extend(offsets.keys());
                     life.may_go_back.retain(|partition| !offsets.contains_key(partition));
@@ -368,6 +391,9 @@ impl World {
                 }
                 let kept = if acknowledged { Kept::AllBut(BTreeSet::new()) } else { Kept::Unknown };
                 life.scheduler.handle_looked(findings, &kept, life.now);
+                if acknowledged {
+                    life.scheduler.handle_said(&said);
+                }
             }
         }
         if life.scheduler.phase != Phase::Running {
@@ -394,6 +420,10 @@ impl World {
         if matches!(what, Befalls::Recreated) {
             self.committed.clear();
             self.epochs.clear();
+            self.told.clear();
+            self.forged.clear();
+            // What was seen was of the topic before.
+            life.seen.clear();
         }
         let (short, calm) = (self.rng.bool(), self.calm);
         log::plan(&self.topic, &mut self.plans, || Plan::new(&mut self.rng, short, calm));

@@ -16,6 +16,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::progress::Known;
 use crate::{
     config::From,
     error::RunError,
@@ -43,6 +44,8 @@ pub(super) struct Begins {
     /// The partitions are those of a list.
     pub(super) listed: bool,
     pub(super) on_data_loss: OnDataLoss,
+    /// Whether to believe what Confluent's Parallel Consumer has written.
+    pub(super) trust_foreign: bool,
     /// With `--until-end`: where reading ends.
     pub(super) ends: Option<BTreeMap<i32, Offset>>,
 }
@@ -52,6 +55,8 @@ pub(super) struct Begins {
 pub(super) struct Begun {
     pub(super) assignments: Vec<Assignment>,
     pub(super) losses: Vec<DataLoss>,
+    /// What the commits say of what lies above them.
+    pub(super) known: Known,
 }
 
 /// Why a run does not begin.
@@ -78,6 +83,7 @@ impl Begins {
         group: &str,
     ) -> Result<Begun, Unbegun> {
         let (mut assignments, mut missing, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known = Known::default();
         for (number, source) in sources.enumerate() {
             let partition = source.partition;
             let latest = self.latest[&partition];
@@ -97,6 +103,7 @@ impl Begins {
                 id: AssignmentId(number as u64),
                 start,
                 committed: self.committed.get(&partition).map(|committed| committed.offset),
+                finished: known.take(self, &source, start),
                 end: self.ends.as_ref().map(|ends| ends[&partition].max(start)),
                 latest,
                 epoch: self.epochs.get(&partition).copied().unwrap_or(LeaderEpoch::UNKNOWN),
@@ -109,7 +116,7 @@ impl Begins {
         if self.on_data_loss == OnDataLoss::Stop && !losses.is_empty() {
             return Err(Unbegun::Run(RunError::DataLoss { losses }));
         }
-        Ok(Begun { assignments, losses })
+        Ok(Begun { assignments, losses, known })
     }
 
     fn start(&self, source: &Arc<TopicPartition>) -> Result<Start, Unbegun> {
@@ -197,6 +204,7 @@ impl Begins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::{Finished, MOST_UNITS, Place, Run, Unbelieved, encode};
 
     /// Partitions 0 to 3, each with the log 10 to 20 in leader epoch 5, of which the group has 12 for 1 and 2.
     fn begins() -> Begins {
@@ -212,6 +220,7 @@ mod tests {
             from: From::Earliest,
             listed: false,
             on_data_loss: OnDataLoss::Earliest,
+            trust_foreign: false,
             ends: None,
         }
     }
@@ -227,7 +236,7 @@ mod tests {
     /// Asserts where a partition begins, and which range is told to be gone, why.
     #[track_caller]
     fn check(begins: &Begins, partition: i32, start: i64, lost: Option<(i64, Option<i64>, Why)>) {
-        let Begun { assignments, losses } = begin(begins, partition).expect("it begins");
+        let Begun { assignments, losses, .. } = begin(begins, partition).expect("it begins");
         assert_eq!(assignments[0].start, Offset(start));
         let said = losses.first().map(|loss| (loss.from.0, loss.to.map(|to| to.0), loss.why));
         assert_eq!(said, lost);
@@ -297,6 +306,35 @@ mod tests {
         check(&begins(), 3, 10, Some((0, Some(9), Why::OffsetExpired)));
         let whole = Begins { earliest: [(3, Offset(0))].into(), from: From::Latest, ..begins() };
         check(&whole, 3, 0, None);
+    }
+
+    #[test]
+    fn what_is_finished_above_a_commit_is_believed_as_far_as_its_log_goes() {
+        let finished = |start: i64, end: i64| [Run::new(Offset(start), Offset(end))].into_iter().collect::<Finished>();
+        let with = |offset: i64, text: &str| Begins {
+            committed: [(1, Committed { metadata: text.to_owned(), ..committed(offset) })].into(),
+            ..begins()
+        };
+        let place = |offset| Place { topic: TopicId::default(), partition: 1, offset: Offset(offset) };
+        let text = encode(&place(12), &finished(14, 17), MOST_UNITS).text;
+        let known = |begins: &Begins| {
+            let Begun { mut assignments, known, .. } = begin(begins, 1).expect("it begins");
+            (assignments.remove(0).finished, known.unbelieved.into_iter().map(|(_, why)| why).collect::<Vec<_>>())
+        };
+        assert_eq!(known(&with(12, &text)), (finished(14, 17), vec![]));
+        assert_eq!(known(&with(12, "")), (Finished::default(), vec![]));
+        let other_offset = Unbelieved::OtherOffset { theirs: Offset(12) };
+        assert_eq!(known(&with(13, &text)), (Finished::default(), vec![other_offset]));
+        assert_eq!(known(&with(12, "theirs")), (Finished::default(), vec![Unbelieved::Foreign]));
+        // The epoch of the commit ended in between: from there on the log is another.
+        let beyond = Unbelieved::BeyondEnd { reach: Offset(17), end: Offset(16) };
+        let cut = |end| Begins { epoch_ends: ended(Some(end)), ..with(12, &text) };
+        assert_eq!(known(&cut(16)), (Finished::default(), vec![beyond]));
+        assert_eq!(known(&cut(17)), (finished(14, 17), vec![]));
+        assert_eq!(known(&cut(11)), (Finished::default(), vec![]));
+        // The commit itself lies below the log by now.
+        let text = encode(&place(4), &finished(8, 13), MOST_UNITS).text;
+        assert_eq!(known(&with(4, &text)), (finished(10, 13), vec![]));
     }
 
     #[test]

@@ -74,6 +74,10 @@ impl World {
                     || !life.may_go_back.is_empty(),
                 "3: {at:?} started below the commit {committed}"
             );
+            promise!(
+                !life.knows(at.0, record.offset) || life.disturbed || life.moved > 0,
+                "3: {at:?} started, and the commit said that it is finished"
+            );
             let plan = &self.plans[&at];
             if late.is_some() {
                 life.begun.remove(&(id, at));
@@ -95,7 +99,6 @@ impl World {
             None => life.plan(elapsed, Happening::News { id, done, todo, ended: true }),
             Some((record, ends)) => {
                 if !done.is_empty() || !todo.is_empty() {
-                    life.given_back |= !todo.is_empty();
                     life.plan(overdue, Happening::News { id, done, todo, ended: false });
                 }
                 if let Some(elapsed) = ends {
@@ -115,7 +118,8 @@ impl World {
             let unfinished = below.filter(|entry| {
                 let at = (*partition, entry.ident);
                 // Settled in an earlier life of the process, and not in this one.
-                let again = entry.offset >= before && !life.finished.contains(&at);
+                let known = life.finished.contains(&at) || life.knows(*partition, Offset(entry.offset));
+                let again = entry.offset >= before && !known;
                 !self.excused.contains(&at) && (!self.is_settled(at) || again)
             });
             if let Some(lowest) = unfinished.min_by_key(|entry| entry.offset) {
@@ -170,13 +174,11 @@ impl World {
     }
 
     pub(super) fn settle(&mut self, life: &mut Life, at: At) {
-        let runs = life.running.iter().any(|(_, running)| *running == at);
-        if self.is_settled(at) && life.begun.iter().any(|(_, begun)| *begun == at) && !runs {
+        // What runs in an earlier life of the partition is a ghost.
+        let last = life.begun.iter().filter(|(_, begun)| *begun == at).max();
+        if self.is_settled(at) && last.is_some_and(|last| !life.running.contains(last)) {
             life.finished.insert(at);
-            let below = life.begun.iter().filter(|(_, begun)| (begun.0, 0) <= *begun && *begun < at && begun.0 == at.0);
-            if below.clone().all(|(_, below)| life.finished.contains(below)) {
-                life.dirty_since.get_or_insert(life.now);
-            }
+            life.dirty_since.get_or_insert(life.now);
         }
     }
 
@@ -187,6 +189,10 @@ impl World {
         let drained = life.draining.map_or(Duration::ZERO, |since| life.now.duration_since(since));
         let bound = self.rules.grace + LAST_COMMIT + Duration::from_millis(COMMIT_LATENCY_MS);
         promise!(drained <= bound, "10: the drain took {drained:?}, with a grace of {:?}", self.rules.grace);
+        if !summary.forced && !life.disturbed {
+            let dropped = self.dropped();
+            promise!(summary.progress_dropped == dropped, "3: {dropped} dropped, {} counted", summary.progress_dropped);
+        }
         if !summary.forced {
             promise!(
                 life.running.is_empty() || life.disturbed || life.moved > 0,
@@ -228,15 +234,16 @@ impl World {
             let all = self.topic.logs.keys().all(|partition| life.committed.contains(partition));
             promise!(all, "5: only {:?} were committed, others may expire", life.committed);
         }
-        // What was read while the leader changed may be read again.
-        if *death == Death::Clean && !life.given_back && life.moved == 0 {
+        // What was read while the leader changed may be read again. An end that is forced waits for its last commit, for so
+        // long; of what had been answered before, nobody knows whether it was answered again.
+        let waited = life.draining.map_or(Duration::ZERO, |since| life.now.duration_since(since));
+        let forced = *death == Death::Forced && waited < self.rules.grace + LAST_COMMIT;
+        if (*death == Death::Clean || forced) && life.moved == 0 {
             for (partition, log) in &self.topic.logs {
-                let committed = self.committed[partition];
-                let repeated = log
-                    .entries
-                    .iter()
-                    .find(|e| e.offset >= committed && life.finished.contains(&(*partition, e.ident)));
-                promise!(repeated.is_none(), "3: a clean stop will repeat {repeated:?}");
+                let is_done = |at: &At| life.finished.contains(at) && (!forced || !ran_before.contains_key(at));
+                let done = log.entries.iter().filter(|entry| is_done(&(*partition, entry.ident)));
+                let repeated = done.map(|entry| entry.offset).find(|offset| self.repeats(*partition, *offset));
+                promise!(repeated.is_none(), "3: a stop will repeat {partition}:{repeated:?}");
             }
         }
         Ok(())

@@ -5,9 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use super::{super::*, At, log::Befalls};
+use super::{super::*, At, log::Befalls, progress::Told};
 use crate::{
     fate::{Kind, Verdict},
+    progress::Finished,
     task::Answer,
 };
 
@@ -43,6 +44,7 @@ pub(super) enum Happening {
     Looked(Vec<Finding>),
     Committed {
         offsets: BTreeMap<i32, i64>,
+        told: BTreeMap<i32, Told>,
         findings: Vec<Finding>,
         acknowledged: bool,
         kept: bool,
@@ -88,12 +90,13 @@ pub(super) struct Life {
     pub(super) running: BTreeSet<(AssignmentId, At)>,
     pub(super) begun: BTreeSet<(AssignmentId, At)>,
     pub(super) finished: BTreeSet<At>,
+    /// What the commits said at the start.
+    pub(super) known: BTreeMap<i32, Finished>,
     /// What began, of a topic that is known to be gone.
     pub(super) dead: BTreeSet<At>,
     /// Which record lies behind an offset, in a life of a partition.
     pub(super) started: BTreeMap<(AssignmentId, i64), At>,
     pub(super) busy: usize,
-    pub(super) given_back: bool,
     /// The partitions that were committed in this life.
     pub(super) committed: BTreeSet<i32>,
     /// The partitions whose next commit may go back.
@@ -146,10 +149,10 @@ impl Life {
             running: BTreeSet::new(),
             begun: BTreeSet::new(),
             finished: BTreeSet::new(),
+            known: BTreeMap::new(),
             dead: BTreeSet::new(),
             started: BTreeMap::new(),
             busy: 0,
-            given_back: false,
             committed: BTreeSet::new(),
             may_go_back: BTreeSet::new(),
             began_below: BTreeSet::new(),
@@ -161,6 +164,11 @@ impl Life {
             disturbed: false,
             unseen: false,
         }
+    }
+
+    /// Whether a commit said at the start that this is finished, and nothing has befallen the log since.
+    pub(super) fn knows(&self, partition: i32, offset: Offset) -> bool {
+        self.known.get(&partition).is_some_and(|known| known.contains(offset))
     }
 
     pub(super) fn plan(&mut self, wait: Duration, happening: Happening) {

@@ -89,13 +89,15 @@ pub struct Options {
     pub max_bytes: usize,
     /// The largest batch, in bytes, where a topic does not say otherwise.
     pub max_message_bytes: usize,
+    /// The longest metadata that an OffsetCommit may carry, in UTF-16 units; 4,096 at the most.
+    pub max_metadata_units: usize,
     /// The connections to all nodes together. Those beyond it are closed at once.
     pub max_connections: usize,
 }
 
 impl Default for Options {
     /// One node on a port that the system picks, 1 partition, no automatic creation, 1 GiB, and Kafka's own limit of
-    /// 1 MiB and 12 bytes for a batch.
+    /// 1 MiB and 12 bytes for a batch, and 4,096 units for the metadata of a commit.
     fn default() -> Self {
         Self {
             port: 0,
@@ -104,6 +106,7 @@ impl Default for Options {
             auto_create_topics: false,
             max_bytes: 1024 * 1024 * 1024,
             max_message_bytes: 1024 * 1024 + 12,
+            max_metadata_units: 4_096,
             max_connections: 4_096,
         }
     }

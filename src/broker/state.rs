@@ -36,6 +36,7 @@ pub(super) struct State {
     pub(super) coordinator: NodeId,
     pub(super) default_partitions: i32,
     pub(super) auto_create_topics: bool,
+    pub(super) max_metadata_units: usize,
     /// How often each kind of request was asked, at each node.
     pub(super) asked: HashMap<(ApiKey, NodeId), u64>,
     /// Kinds of request whose newest versions are hidden.
@@ -53,6 +54,7 @@ impl State {
             coordinator: nodes[0].id,
             default_partitions: options.default_partitions,
             auto_create_topics: options.auto_create_topics,
+            max_metadata_units: options.max_metadata_units,
             asked: HashMap::new(),
             newest: HashMap::new(),
             next_producer_id: 1,

@@ -13,6 +13,7 @@ mod faults;
 mod harness;
 mod limits;
 mod loss;
+mod progress;
 mod proxy;
 mod proxy_reads;
 mod proxy_runs;

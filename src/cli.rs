@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+pub(crate) mod inspect;
 pub(crate) mod kafka_config;
 pub(crate) mod layers;
 pub(crate) mod logging;
@@ -274,7 +275,6 @@ mod tests {
         let args = Args::try_parse_from(["longshore", "run"].iter().chain(typed)).expect("parses");
         match args.command {
             Command::Run(args) => read(&args, &Layers::of(env, file)),
-            #[cfg(feature = "broker")]
             _ => panic!("not run"),
         }
     }

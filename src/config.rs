@@ -1,10 +1,12 @@
 //! Settings as they were given, and the [`Config`] that they make once they are checked: all of them at once, before the
 //! network is touched.
 
+mod connection;
 mod security;
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
+pub use self::connection::Connection;
 pub use self::security::{Protocol, SecuritySettings};
 pub use crate::kafka::{
     Isolation,

@@ -48,7 +48,8 @@
 //! 3. [`fate`], [`tracker`], [`progress`], [`scheduler`]: the core, which decides. It is pure: events in, decisions out, time is an
 //!    argument. A simulator plays whole runs with it.
 //! 4. [`pool`], [`source`], [`sink`], [`offsets`], [`kafka`]: the shell, which acts.
-#![cfg_attr(feature = "broker", doc = "5. [`broker`]: a Kafka in memory, for tests and for trying things.")]
+//! 5. [`inspect`]: how a group stands, looked at from outside.
+#![cfg_attr(feature = "broker", doc = "6. [`broker`]: a Kafka in memory, for tests and for trying things.")]
 //!
 //! `docs/architecture.md` says what must stay so when any of this changes.
 
@@ -62,6 +63,7 @@ mod engine;
 pub mod error;
 pub mod event;
 pub mod fate;
+pub mod inspect;
 pub mod kafka;
 pub mod lineage;
 mod longshore;

@@ -11,6 +11,7 @@ mod exit_codes;
 mod failures;
 mod faults;
 mod harness;
+mod inspect;
 mod limits;
 mod loss;
 mod progress;

@@ -250,10 +250,20 @@ fn what_is_damaged_of_parallel_consumer_is_not_believed() {
     }
 }
 
+/// Made by Parallel Consumer itself: see tests/progress/README.md.
 #[test]
-fn a_bit_for_each_offset_is_read_as_it_is() {
-    let unfinished: BTreeSet<i64> = [100, 103, 104, 105, 109].into();
-    let all: Vec<i64> = (100..111).collect();
-    let finished = all.into_iter().filter(|offset| theirs().contains(Offset(*offset)));
-    assert!(finished.eq((100..111).filter(|offset| !unfinished.contains(offset))));
+fn what_parallel_consumer_itself_has_written_is_read() {
+    let lines = include_str!("../../tests/progress/parallel-consumer.txt").lines();
+    let mut forms = BTreeSet::new();
+    for line in lines {
+        let [name, base, end, unfinished, text] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let number = |text: &str| text.parse::<i64>().expect("a number");
+        let unfinished: BTreeSet<i64> = unfinished.split(',').map(number).collect();
+        let finished = (number(base)..number(end)).filter(|offset| !unfinished.contains(offset));
+        let finished: Finished = finished.map(|offset| Run::new(Offset(offset), Offset(offset + 1))).collect();
+        let read = decode(text, &beside(number(base)), Offset(number(end)), true);
+        assert_eq!(read, Ok((finished, Writer::ParallelConsumer)), "{name}");
+        forms.insert(name.split('-').next_back().expect("a form").to_owned());
+    }
+    assert_eq!(forms.len(), 8, "{forms:?}");
 }

@@ -90,12 +90,13 @@ impl World {
         let policy = Policy { reply: rng.bool(), dead_letter: rng.bool(), on_failure: OnFailure::Drop };
         let workers = rng.usize(1..=8);
         let calm = rng.u8(0..3) == 0;
+        let grace = Duration::from_millis([0, rng.u64(0..=3000)][rng.usize(0..2)]);
         let rules = Rules {
             span: if rng.bool() { 1 << 20 } else { rng.usize(1..=40) },
             on_data_loss: [OnDataLoss::Earliest, OnDataLoss::Earliest, OnDataLoss::Latest, OnDataLoss::Stop]
                 [rng.usize(0..4)],
             until_end: rng.bool(),
-            ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), Duration::from_millis(rng.u64(0..=3000)))
+            ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), grace)
         };
         let short = rng.bool();
         let topic = Topic::new(&mut rng);

@@ -34,7 +34,8 @@ bench *ARGS:
 soak:
     LONGSHORE_SEEDS=100000 cargo test --release --locked --lib
     just kafka --long
-    cargo build --release --locked --bins --example dump
+    cargo build --release --locked --bins --example dump --example full_commits
+    tests/kafka/kafka run -- tests/kafka/progress --long
     tests/kafka/readers --long
     KAFKA_VERSION=3.9.2 tests/kafka/readers
     tests/kafka/kafka run -- tests/kafka/loss --long

@@ -26,6 +26,7 @@ use longshore::{
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
     kafka::batch::{Inflater, split},
     page::Page,
+    progress::Finished,
     record::{AssignmentId, Headers, LeaderEpoch, Offset, Outgoing, TopicId, TopicPartition},
     scheduler::{Assignment, Kept, Load, Looked, Rules, Scheduler, Taken, TopicAsk, Written},
     task::Format,
@@ -174,6 +175,7 @@ impl Topic {
             source: Arc::clone(source),
             start: *start,
             committed: None,
+            finished: Finished::default(),
             end: None,
             latest: *start,
             epoch: LeaderEpoch(0),
@@ -259,7 +261,12 @@ impl Engine {
         }
         let freed = std::iter::from_fn(|| self.scheduler.poll_freed()).map(|(_, freed)| freed.records).sum();
         if let Some(ask) = self.scheduler.poll_ask(self.now) {
-            let kept = |ask: TopicAsk| Looked { topic: ask.topic, findings: Vec::new(), kept: Kept::AllBut([].into()) };
+            let kept = |ask: TopicAsk| Looked {
+                topic: ask.topic,
+                findings: Vec::new(),
+                kept: Kept::AllBut([].into()),
+                said: Default::default(),
+            };
             self.scheduler.handle_looked(ask.topics.into_iter().map(kept).collect(), self.now);
         }
         black_box(self.scheduler.look_due());

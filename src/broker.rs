@@ -91,13 +91,15 @@ pub struct Options {
     pub max_message_bytes: usize,
     /// The shortest session timeout that a member of a group may have. Kafka's is 6 s.
     pub min_session_timeout: Duration,
+    /// The longest metadata that an OffsetCommit may carry, in UTF-16 units; 4,096 at the most.
+    pub max_metadata_units: usize,
     /// The connections to all nodes together. Those beyond it are closed at once.
     pub max_connections: usize,
 }
 
 impl Default for Options {
     /// One node on a port that the system picks, 1 partition, no automatic creation, 1 GiB, and Kafka's own limits of
-    /// 1 MiB and 12 bytes for a batch and of 6 s for a session timeout.
+    /// 1 MiB and 12 bytes for a batch, of 4,096 units for the metadata of a commit, and of 6 s for a session timeout.
     fn default() -> Self {
         Self {
             port: 0,
@@ -107,6 +109,7 @@ impl Default for Options {
             max_bytes: 1024 * 1024 * 1024,
             max_message_bytes: 1024 * 1024 + 12,
             min_session_timeout: Duration::from_secs(6),
+            max_metadata_units: 4_096,
             max_connections: 4_096,
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+pub(crate) mod inspect;
 pub(crate) mod kafka_config;
 pub(crate) mod layers;
 pub(crate) mod logging;
@@ -125,6 +126,9 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
             .get(args.startup_timeout.as_ref(), "startup-timeout", duration)
             .unwrap_or(defaults.startup_timeout),
         on_data_loss: from.get(args.on_data_loss.as_ref(), "on-data-loss", on_data_loss).unwrap_or_default(),
+        trust_foreign_progress: from
+            .get(args.trust_foreign_progress.as_ref(), "trust-foreign-progress", yes_or_no)
+            .unwrap_or(false),
 
         security: security::read(&mut from, &args.security),
     };
@@ -280,7 +284,6 @@ mod tests {
         let args = Args::try_parse_from(["longshore", "run"].iter().chain(typed)).expect("parses");
         match args.command {
             Command::Run(args) => read(&args, &Layers::of(env, file)),
-            #[cfg(feature = "broker")]
             _ => panic!("not run"),
         }
     }

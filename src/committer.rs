@@ -20,6 +20,7 @@
 //! An ask without commits is a look: for partitions that were added, and for topics in which nothing happens.
 
 pub(crate) mod compare;
+pub(crate) mod metadata;
 #[cfg(test)]
 mod tests;
 
@@ -33,14 +34,18 @@ use std::{
 use futures::future::join_all;
 use tokio::{sync::mpsc, time::timeout};
 
-use self::compare::{Comparison, allow_commit, questions};
+use self::{
+    compare::{Comparison, allow_commit, questions},
+    metadata::Metadata,
+};
 use crate::{
     backoff::Backoff,
     error::RunError,
     lineage::{Bounds, EpochEnd, Look},
     offsets::{Commits, Committed, OffsetStore, StoreError},
-    record::{LeaderEpoch, Offset, TopicId},
-    scheduler::{Ask, Finding, Kept, Looked, TopicAsk},
+    progress::Finished,
+    record::{LeaderEpoch, Offset, TopicId, TopicIndex},
+    scheduler::{Ask, Finding, Kept, Looked, Said, TopicAsk},
 };
 
 /// What one may take altogether, the look at the logs included.
@@ -92,6 +97,7 @@ pub(crate) struct Committer<L, S> {
     pub(crate) store: S,
     /// See [`FINDING_OUT`].
     pub(crate) patience: Duration,
+    pub(crate) metadata: Metadata,
     pub(crate) requests: mpsc::Receiver<Ask>,
     pub(crate) outcomes: mpsc::Sender<Outcome>,
 }
@@ -135,14 +141,18 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
             found.unwrap_or_else(|_| Err(NO_ANSWER.to_owned()))
         });
         let found_out = join_all(found_out).await;
-        let (mut looked, mut troubles, mut commits) = (Vec::new(), Vec::new(), Commits::new());
+        let (mut looked, mut troubles) = (Vec::new(), Vec::new());
+        let (mut commits, mut finished) = (Commits::new(), BTreeMap::new());
         for ((ask, look), found) in ask.topics.into_iter().zip(looks).zip(found_out) {
-            let (topic, name) = (ask.topic, Arc::clone(&ask.name));
+            let (topic, name, id) = (ask.topic, Arc::clone(&ask.name), ask.id);
             let (findings, kept) = match (look, found) {
                 (Ok(Some(look)), Ok((findings, open))) if allow_commit(&findings) => {
-                    let to_commit = self.settle(&look, ask, &open);
+                    let (to_commit, above) = self.settle(&look, ask, &open);
                     let kept = if to_commit.is_empty() { Kept::Held } else { Kept::AllBut(open) };
-                    commits.extend((!to_commit.is_empty()).then_some((name, to_commit)));
+                    if !to_commit.is_empty() {
+                        finished.insert(Arc::clone(&name), Above { topic, id, finished: above });
+                        commits.insert(name, to_commit);
+                    }
                     (findings, kept)
                 }
                 (_, Ok((findings, _))) => (findings, Kept::Held),
@@ -151,12 +161,19 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
                     (Vec::new(), Kept::Unknown)
                 }
             };
-            looked.push(Looked { topic, findings, kept });
+            looked.push(Looked { topic, findings, kept, said: BTreeMap::new() });
         }
-        if let Err(reason) = self.commit(&commits).await? {
-            troubles.push((names(commits.keys()), reason));
-            for looked in looked.iter_mut().filter(|looked| matches!(looked.kept, Kept::AllBut(_))) {
-                looked.kept = Kept::Unknown;
+        match self.commit(&mut commits, &finished).await? {
+            Ok(mut said) => {
+                for looked in &mut looked {
+                    looked.said = said.remove(&looked.topic).unwrap_or_default();
+                }
+            }
+            Err(reason) => {
+                troubles.push((names(commits.keys()), reason));
+                for looked in looked.iter_mut().filter(|looked| matches!(looked.kept, Kept::AllBut(_))) {
+                    looked.kept = Kept::Unknown;
+                }
             }
         }
         Ok((looked, troubles))
@@ -174,35 +191,66 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
         self.log.look(&names).await
     }
 
-    /// What is to be committed for a topic that is as it was. For one that was made anew since the last commit, the store
-    /// begins anew.
-    fn settle(&mut self, look: &Look, ask: TopicAsk, open: &BTreeSet<i32>) -> BTreeMap<i32, Committed> {
+    /// What is to be committed for a topic that is as it was, and what is finished above that. For one that was made anew
+    /// since the last commit, the store begins anew.
+    fn settle(
+        &mut self,
+        look: &Look,
+        ask: TopicAsk,
+        open: &BTreeSet<i32>,
+    ) -> (BTreeMap<i32, Committed>, BTreeMap<i32, Finished>) {
         if self.ids.insert(Arc::clone(&ask.name), ask.id).is_some_and(|known| known != ask.id) {
             self.store.renew(&ask.name, ask.id);
         }
-        let mut commits = ask.commits;
+        let TopicAsk { mut commits, finished, .. } = ask;
         commits.retain(|partition, _| !open.contains(partition));
         for (partition, committed) in &mut commits {
             committed.leader_epoch = look.epoch(*partition);
         }
-        commits
+        (commits, finished)
     }
 
-    /// Commits, and says what is in the way, where that may pass.
-    async fn commit(&mut self, commits: &Commits) -> Result<Result<(), String>, Trouble> {
+    /// Commits, with as much of what is finished above as the broker takes, and says how much that is; or what is in the
+    /// way, where that may pass.
+    async fn commit(
+        &mut self,
+        commits: &mut Commits,
+        finished: &BTreeMap<Arc<str>, Above>,
+    ) -> Result<Result<SaidOf, String>, Trouble> {
         if commits.is_empty() {
-            return Ok(Ok(()));
+            return Ok(Ok(SaidOf::new()));
         }
-        match self.store.commit(commits).await {
-            Ok(()) => Ok(Ok(())),
-            Err(StoreError::Unavailable { reason }) => Ok(Err(reason)),
-            Err(StoreError::Refused { reason }) => Err(Trouble::Final(RunError::Unavailable { reason })),
-            Err(error @ StoreError::Foreign { .. }) => Err(Trouble::Final(RunError::NotAlone {
-                reason: format!("{error}. Stop it, or give this process a group or partitions (--assign) of its own"),
-            })),
+        loop {
+            let said = commits.iter_mut().map(|(name, commits)| {
+                let Above { topic, id, finished } = &finished[name];
+                (*topic, self.metadata.fill(*id, commits, finished))
+            });
+            let said = said.collect();
+            let reason = match self.store.commit(commits).await {
+                Ok(()) => return Ok(Ok(said)),
+                Err(StoreError::MetadataTooLarge { reason }) if self.metadata.shorten(&reason) => continue,
+                Err(StoreError::Unavailable { reason } | StoreError::MetadataTooLarge { reason }) => reason,
+                Err(StoreError::Refused { reason }) => return Err(Trouble::Final(RunError::Unavailable { reason })),
+                Err(error @ StoreError::Foreign { .. }) => {
+                    let reason =
+                        format!("{error}. Stop it, or give this process a group or partitions (--assign) of its own");
+                    return Err(Trouble::Final(RunError::NotAlone { reason }));
+                }
+            };
+            return Ok(Err(reason));
         }
     }
 }
+
+/// What is finished above the commits for a topic.
+struct Above {
+    topic: TopicIndex,
+    id: TopicId,
+    finished: BTreeMap<i32, Finished>,
+}
+
+/// How much of it they say.
+type SaidOf = BTreeMap<TopicIndex, BTreeMap<i32, Said>>;
 
 /// What is found out about a topic, and which of its partitions cannot be decided now.
 async fn find_out(log: &impl Log, ask: &TopicAsk, look: &Seen) -> Result<(Vec<Finding>, BTreeSet<i32>), String> {

@@ -1,12 +1,14 @@
 //! Settings as they were given, and the [`Config`] that they make once they are checked: all of them at once, before the
 //! network is touched.
 
+mod connection;
 mod membership;
 mod security;
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 pub use self::{
+    connection::Connection,
     membership::{GroupProtocol, MembershipSettings},
     security::{Protocol, SecuritySettings},
 };
@@ -100,6 +102,7 @@ pub struct Settings {
     pub until_end: bool,
     pub startup_timeout: Duration,
     pub on_data_loss: OnDataLoss,
+    pub trust_foreign_progress: bool,
 
     pub security: SecuritySettings,
 }
@@ -129,6 +132,7 @@ impl Default for Settings {
             until_end: false,
             startup_timeout: Duration::from_secs(60),
             on_data_loss: OnDataLoss::default(),
+            trust_foreign_progress: false,
 
             security: SecuritySettings::default(),
         }
@@ -162,6 +166,7 @@ pub struct Config {
     pub(crate) until_end: bool,
     pub(crate) startup_timeout: Duration,
     pub(crate) on_data_loss: OnDataLoss,
+    pub(crate) trust_foreign_progress: bool,
 
     pub(crate) security: Security,
 }
@@ -296,6 +301,7 @@ impl Settings {
             until_end: self.until_end,
             startup_timeout: self.startup_timeout,
             on_data_loss: self.on_data_loss,
+            trust_foreign_progress: self.trust_foreign_progress,
 
             security,
         })

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    committer::{Committer, FINDING_OUT},
+    committer::{Committer, FINDING_OUT, metadata::Metadata},
     config::{Assign, Config, ConfigErrors, Settings},
     drain::{self, Drain, Watch},
     engine::{Engine, Fetching, Grouped, StartFetching},
@@ -249,8 +249,8 @@ impl Longshore {
         let (asks, requests) = mpsc::channel(1);
         let (outcomes, looked) = mpsc::channel(1);
         let ids = taken.iter().map(|taken| (Arc::clone(&taken.topic), taken.id)).collect();
-        let log = TopicWatch { cluster: cluster.clone() };
-        tasks.spawn(Committer { ids, log, store, patience: FINDING_OUT, requests, outcomes }.run());
+        let (log, metadata) = (TopicWatch { cluster: cluster.clone() }, Metadata::default());
+        tasks.spawn(Committer { ids, log, store, metadata, patience: FINDING_OUT, requests, outcomes }.run());
 
         let (told, written) = mpsc::channel(64);
         let sink = |to: Option<Written>| {
@@ -361,6 +361,9 @@ impl Builder {
         until_end(bool) => |s, until_end| s.until_end = until_end;
         /// What follows when messages are gone that were not worked off.
         on_data_loss(crate::loss::OnDataLoss) => |s, wish| s.on_data_loss = wish;
+        /// Whether to believe what Confluent's Parallel Consumer says is finished above its commits. Nobody can check it: it
+        /// names neither topic nor offset.
+        trust_foreign_progress(bool) => |s, trust| s.trust_foreign_progress = trust;
         /// How long to wait at the start for brokers and topic to be there, and for a topic that was deleted to be made
         /// anew.
         startup_timeout(std::time::Duration) => |s, timeout| s.startup_timeout = timeout;

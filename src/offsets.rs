@@ -19,7 +19,8 @@ pub struct Committed {
     pub offset: Offset,
     /// The leader epoch of the last record below it, as far as it is known.
     pub leader_epoch: LeaderEpoch,
-    /// What travels with the offset: at most 4,095 UTF-16 units. Empty for now.
+    /// What travels with the offset: at most 4,095 UTF-16 units, unless somebody else wrote it. See
+    /// [`progress`](crate::progress).
     pub metadata: String,
 }
 
@@ -50,6 +51,12 @@ pub enum StoreError {
     #[error("{reason}")]
     Refused {
         /// What is wrong and what to do about it.
+        reason: String,
+    },
+    /// The metadata of a commit is longer than may be kept. Other partitions may have been kept all the same.
+    #[error("{reason}")]
+    MetadataTooLarge {
+        /// Who says so, for people.
         reason: String,
     },
     /// For a reason that may pass. The commit may have been kept all the same.

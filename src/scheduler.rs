@@ -26,6 +26,7 @@ mod leaving;
 mod lives;
 mod parts;
 mod phase;
+mod progress;
 #[cfg(test)]
 mod sim;
 mod summary;
@@ -41,14 +42,15 @@ use std::{
 
 pub use self::parts::{
     Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
-    Load, Looked, MAX_LOAD, Newcomers, Rules, Taken, Ticket, TopicAsk, Write, Written,
+    Load, Looked, MAX_LOAD, Newcomers, Rules, Said, Taken, Ticket, TopicAsk, Write, Written,
 };
+pub use self::progress::{HURRY, HURRY_AFTER};
 pub use self::{
     counters::Counters,
     summary::{PartitionOffsets, Summary},
 };
 use self::{
-    parts::{Defect, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
+    parts::{Asked, Defect, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
     phase::Phase,
     topics::Topics,
 };
@@ -97,11 +99,13 @@ pub struct Scheduler {
     task_nanos: u64,
     /// Partitions that have not come to the end that `--until-end` gives them.
     open: usize,
-    /// What is being asked for: the offsets that are being committed, or none, each beside the life in which it was first
-    /// ours.
-    asking: Option<BTreeMap<PartitionKey, (Offset, AssignmentId)>>,
+    /// What is being asked for: what is being committed, or nothing.
+    asking: Option<BTreeMap<PartitionKey, Asked>>,
     next_look: Instant,
     next_commit: Instant,
+    /// When to commit if much has finished, and how much has since the last commit was asked for.
+    hurried_commit: Instant,
+    finished_since: u64,
     /// The last commit was not acknowledged, so that the next one has to wait for its time.
     commit_failed: bool,
     /// Something may have changed that is to be committed.
@@ -143,6 +147,8 @@ impl Scheduler {
             asking: None,
             next_look: now + LOOK,
             next_commit: now,
+            hurried_commit: now,
+            finished_since: 0,
             commit_failed: false,
             maybe_dirty: false,
             idle_commit: now + IDLE_COMMIT,
@@ -173,7 +179,9 @@ impl Scheduler {
         let any = !records.is_empty();
         for record in records {
             let beyond = life.end.is_some_and(|end| record.offset >= end);
-            if beyond || !self.phase.is_running() {
+            let known = !beyond && self.phase.is_running() && life.tracker.pass(record.offset);
+            self.counters.already_finished += u64::from(known);
+            if beyond || known || !self.phase.is_running() {
                 life.freed.records += 1;
                 life.freed.bytes += record.size();
                 continue;
@@ -440,6 +448,7 @@ impl Scheduler {
         if life.until.is_some() {
             self.forget_if_done(id);
         }
+        self.note_finished(key);
         if self.lives.contains_key(&id) {
             self.queue(id);
         }

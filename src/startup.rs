@@ -5,6 +5,7 @@
 
 mod begins;
 mod deal;
+mod progress;
 mod store;
 mod watch;
 
@@ -150,15 +151,13 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
     });
     let (mut all, mut taken, mut lag) = (Begun::default(), Vec::new(), 0);
     for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
-        let Begun { assignments, losses, missing } = begun;
-        all.losses.extend(losses);
-        all.missing.extend(missing);
+        let assignments = all.take_in(begun);
         lag += behind;
         let (id, there) = (topic.view.id, topic.there().collect());
         taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
     }
-    let Begun { losses, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
-    tell(config, &taken, lag);
+    let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
+    tell(config, &taken, known.tell(&taken), lag);
     let (cluster, standing) = (cluster.clone(), Standing::fixed());
     Ok(Ready { cluster, store, taken, losses, lag, partitions, member: None, standing, replies, dead_letters })
 }
@@ -216,6 +215,7 @@ impl Found {
             from: config.from,
             sharing,
             on_data_loss: config.on_data_loss,
+            trust_foreign: config.trust_foreign_progress,
             ends: if config.until_end { Some(cluster.offsets(name, partitions, end).await?) } else { None },
         };
         let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(name), *partition)));
@@ -276,7 +276,7 @@ async fn prepare(cluster: &Cluster, topic: Option<&str>) -> Result<Option<Writte
     Ok(Some(Written { topic: topic.into(), partitions }))
 }
 
-fn tell(config: &Config, taken: &[Taken], lag: i64) {
+fn tell(config: &Config, taken: &[Taken], finished_above: u64, lag: i64) {
     let assignments = || taken.iter().flat_map(|taken| &taken.assignments);
     tracing::info!(
         topic = config.topics.join(","),
@@ -285,6 +285,7 @@ fn tell(config: &Config, taken: &[Taken], lag: i64) {
         without_offset = assignments().filter(|assignment| assignment.committed.is_none()).count(),
         lag,
         workers = config.workers,
+        finished_above,
         "working off"
     );
 }

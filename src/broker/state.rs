@@ -42,6 +42,7 @@ pub(super) struct State {
     pub(super) auto_create_topics: bool,
     /// Members of groups may not have a shorter session timeout.
     pub(super) min_session_timeout: Duration,
+    pub(super) max_metadata_units: usize,
     /// How often each kind of request was asked, at each node.
     pub(super) asked: HashMap<(ApiKey, NodeId), u64>,
     /// Kinds of request whose newest versions are hidden.
@@ -61,6 +62,7 @@ impl State {
             default_partitions: options.default_partitions,
             auto_create_topics: options.auto_create_topics,
             min_session_timeout: options.min_session_timeout,
+            max_metadata_units: options.max_metadata_units,
             asked: HashMap::new(),
             newest: HashMap::new(),
             next_producer_id: 1,

@@ -46,6 +46,16 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }
+    if summary.already_finished > 0 {
+        writeln!(out, "passed     {} messages, which the commit says are finished", summary.already_finished)?;
+    }
+    if summary.progress_dropped > 0 {
+        writeln!(
+            out,
+            "dropped    {} offsets are finished above the commit, which has no room to say so: they run again",
+            summary.progress_dropped
+        )?;
+    }
     if summary.unanswered > 0 {
         writeln!(
             out,

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     lineage::{Read, Told, Verified},
     offsets::Committed,
+    progress::{LEAST_UNITS, Place, Run, Writer, decode},
     record::{AssignmentId, TopicIndex},
     scheduler::Newcomers,
 };
@@ -57,7 +58,12 @@ impl Log for Shown {
 type Stored = (Vec<(String, i64, i32)>, Vec<TopicId>);
 
 #[derive(Clone, Default)]
-struct Store(Arc<Mutex<Stored>>);
+struct Store {
+    kept: Arc<Mutex<Stored>>,
+    /// The metadata of each partition, which may have so many units.
+    metadata: Arc<Mutex<BTreeMap<i32, String>>>,
+    most_units: Option<usize>,
+}
 
 impl OffsetStore for Store {
     async fn load(&mut self, _: &BTreeMap<Arc<str>, Vec<i32>>) -> Result<Commits, StoreError> {
@@ -65,13 +71,19 @@ impl OffsetStore for Store {
     }
 
     fn renew(&mut self, _: &str, id: TopicId) {
-        self.0.lock().unwrap().1.push(id);
+        self.kept.lock().unwrap().1.push(id);
     }
 
     async fn commit(&mut self, commits: &Commits) -> Result<(), StoreError> {
+        let units = |committed: &Committed| committed.metadata.encode_utf16().count();
+        let all = || commits.values().flatten();
+        if self.most_units.is_some_and(|most| all().any(|(_, committed)| units(committed) > most)) {
+            return Err(StoreError::MetadataTooLarge { reason: "too long".to_owned() });
+        }
+        self.metadata.lock().unwrap().extend(all().map(|(partition, c)| (*partition, c.metadata.clone())));
         for (topic, commits) in commits {
             let kept = commits.iter().map(|(p, c)| (format!("{topic}-{p}"), c.offset.0, c.leader_epoch.0));
-            self.0.lock().unwrap().0.extend(kept);
+            self.kept.lock().unwrap().0.extend(kept);
         }
         Ok(())
     }
@@ -104,6 +116,8 @@ fn ask_of(topics: u32) -> Ask {
         reads: [(0, read), (1, read)].into(),
         newcomers: Newcomers::AllBut([0, 1].into()),
         commits: [(0, committed.clone()), (1, committed.clone())].into(),
+        finished: [(1, (30..2_000).map(|number| Run::new(Offset(2 * number), Offset(2 * number + 1))).collect())]
+            .into(),
     };
     Ask { topics: (0..topics).map(topic_ask).collect(), era: 0 }
 }
@@ -112,20 +126,23 @@ fn ask_of(topics: u32) -> Ask {
 const SHORT: Duration = Duration::from_millis(50);
 const NAMES: [&str; 2] = ["t", "u"];
 
+fn committer(log: Shown, store: Store) -> Committer<Shown, Store> {
+    let (_, requests) = mpsc::channel(1);
+    let (outcomes, _) = mpsc::channel(1);
+    let (ids, metadata) = (NAMES.map(|name| (name.into(), ID)).into(), Metadata::default());
+    Committer { ids, log, store, patience: SHORT, metadata, requests, outcomes }
+}
+
 /// Carries out one ask, and gives what was looked at, what is found out beside what holds, and what was committed.
 async fn carry_out_all(log: Shown, ask: Ask) -> (Vec<(Vec<Finding>, Kept)>, Stored) {
     let store = Store::default();
-    let (_, requests) = mpsc::channel(1);
-    let (outcomes, _outcomes) = mpsc::channel(1);
-    let ids = NAMES.map(|name| (name.into(), ID)).into();
-    let mut committer = Committer { ids, log, store: store.clone(), patience: SHORT, requests, outcomes };
-    let Ok((looked, _)) = committer.carry_out(ask).await else { panic!("it fails") };
+    let Ok((looked, _)) = committer(log, store.clone()).carry_out(ask).await else { panic!("it fails") };
     let odd = |looked: Looked| {
         let mut findings = looked.findings;
         findings.retain(|finding| !matches!(finding, Finding::Holds { .. }));
         (findings, looked.kept)
     };
-    let committed = store.0.lock().unwrap().clone();
+    let committed = store.kept.lock().unwrap().clone();
     (looked.into_iter().map(odd).collect(), committed)
 }
 
@@ -251,4 +268,31 @@ async fn what_is_odd_with_one_topic_holds_back_its_commits_and_those_of_no_other
     let hangs = Shown { hangs: Some("t"), ..shown(look(&[(0, 3), (1, 4)])) };
     let (looked, stored) = carry_out_all(hangs, ask_of(2)).await;
     assert_eq!((&looked[0], of_each(&stored)), (&(vec![], Kept::Unknown), [0, 2]));
+}
+
+#[tokio::test]
+async fn what_is_finished_above_a_commit_goes_with_it_as_far_as_the_broker_has_room() {
+    for (most_units, reaches) in [(None, true), (Some(200), true), (Some(LEAST_UNITS - 1), false)] {
+        let log = Shown { looks: looks([look(&[(0, 3), (1, 3)])]), ..Shown::default() };
+        let store = Store { most_units, ..Store::default() };
+        let Ok((looked, _)) = committer(log, store.clone()).carry_out(ask()).await else { panic!("it fails") };
+        let said = &looked[0].said;
+        let metadata = store.metadata.lock().unwrap().clone();
+        assert_eq!((metadata[&0].as_str(), said[&0]), ("", Said::All));
+        let place = Place { topic: ID, partition: 1, offset: Offset(50) };
+        let (kept, writer) = decode(&metadata[&1], &place, Offset(4_000), false).expect("ours");
+        let mut finished = ask().topics[0].finished.remove(&1).expect("there");
+        match said[&1] {
+            Said::All => assert_eq!(most_units, None),
+            Said::Below { reach, dropped } => {
+                assert_eq!((most_units, dropped), (Some(200), finished.count_from(reach)));
+                finished.cut_from(reach);
+            }
+            Said::Nothing { dropped } => {
+                assert_eq!((most_units, dropped), (Some(LEAST_UNITS - 1), finished.count()));
+                finished.cut_from(Offset(0));
+            }
+        }
+        assert_eq!((kept, writer == Writer::Longshore), (finished, reaches));
+    }
 }

@@ -92,8 +92,8 @@ impl Engine {
     }
 
     fn take_on(&mut self, dealt: Dealt, now: Instant) {
-        let (partitions, Dealt { taken, losses, lag }) = (dealt.partitions(), dealt);
-        tracing::info!(partitions, lag, "working off");
+        let (partitions, Dealt { taken, losses, lag, finished_above }) = (dealt.partitions(), dealt);
+        tracing::info!(partitions, lag, finished_above, "working off");
         self.pool.warm_up(usize::try_from(lag).unwrap_or_default());
         for loss in losses {
             self.scheduler.tell_loss(loss);

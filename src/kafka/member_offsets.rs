@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use kafka_protocol::ResponseError;
+
 use super::{
     wire::{Cluster, Identity, WireError},
     with_causes,
@@ -61,9 +63,12 @@ impl OffsetStore for MemberOffsets {
             commits.iter().map(|(number, kept)| (TopicPartition::new(Arc::clone(topic), *number), kept.clone()))
         });
         let sent = self.cluster.offset_commit_of(&self.group, Some(&identity), &flat.collect()).await;
-        match sent.map_err(|error| explain(&error))?.into_values().next() {
+        let refused: Vec<_> = sent.map_err(|error| explain(&error))?.into_values().collect();
+        let too_large =
+            |error: &&WireError| error.code().is_some_and(|code| code.is(ResponseError::OffsetMetadataTooLarge));
+        match refused.iter().find(too_large).or(refused.first()) {
             None => Ok(()),
-            Some(error) => Err(explain(&error)),
+            Some(error) => Err(explain(error)),
         }
     }
 }
@@ -85,5 +90,8 @@ pub(crate) async fn load(
 /// That we are no member any more, or of another epoch, is found out by heartbeats, and passes.
 fn explain(error: &WireError) -> StoreError {
     let reason = with_causes(error);
+    if error.code().is_some_and(|code| code.is(ResponseError::OffsetMetadataTooLarge)) {
+        return StoreError::MetadataTooLarge { reason };
+    }
     if error.is_refusal() { StoreError::Refused { reason } } else { StoreError::Unavailable { reason } }
 }

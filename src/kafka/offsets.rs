@@ -20,6 +20,8 @@
 //!
 //! Between look and commit there is a gap; two processes that start at once may each commit once before they notice.
 
+mod halves;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_protocol::ResponseError;
@@ -103,7 +105,7 @@ impl KafkaOffsets {
 
     async fn send(&self, commits: &Commits) -> Result<(), StoreError> {
         for (topic, commits) in commits {
-            let sent = self.cluster.offset_commit(&self.group, topic, commits).await;
+            let sent = halves::commit(&self.cluster, &self.group, topic, commits).await;
             sent.map_err(|error| self.explain(&error))?;
         }
         Ok(())
@@ -144,6 +146,9 @@ impl KafkaOffsets {
         }
         // Only what somebody has to change is final. An answer that is odd once may not be so the next time.
         let is = |known: ResponseError| error.code().is_some_and(|code| code.is(known));
+        if is(ResponseError::OffsetMetadataTooLarge) || is(ResponseError::InvalidCommitOffsetSize) {
+            return StoreError::MetadataTooLarge { reason };
+        }
         if error.is_refusal() || is(ResponseError::InvalidGroupId) || is(ResponseError::GroupIdNotFound) {
             return StoreError::Refused { reason };
         }
@@ -168,8 +173,8 @@ impl OffsetStore for KafkaOffsets {
         self.known.remove(topic);
     }
 
-    /// All or none of a topic, as far as one request carries them (hundreds of thousands without metadata). A partition
-    /// that was never loaded is not compared the first time.
+    /// All or none of a topic, as far as one request carries them (hundreds of thousands without metadata, 40 with full
+    /// metadata). A partition that was never loaded is not compared the first time.
     async fn commit(&mut self, commits: &Commits) -> Result<(), StoreError> {
         let partitions = |commits: &BTreeMap<i32, _>| commits.keys().copied().collect();
         let asked = commits.iter().map(|(topic, commits)| (Arc::clone(topic), partitions(commits)));

@@ -25,6 +25,7 @@
 //! Deliberately not in here: batches and what is in them.
 
 mod address;
+mod all_offsets;
 mod authenticate;
 mod cluster;
 mod code;

@@ -14,9 +14,12 @@ impl Scheduler {
         if commits.is_empty() && now < self.next_look {
             return None;
         }
-        let first = |key: &PartitionKey| self.topics.partition(*key).expect("it is ours").since;
-        let offset = |(key, committed): (&PartitionKey, &Committed)| (*key, (committed.offset, first(key)));
-        let asking = commits.iter().map(offset).collect();
+        let asking = commits.iter().map(|(key, committed)| {
+            let partition = self.topics.partition(*key).expect("it is ours");
+            let Partition { since, finishes, .. } = *partition;
+            (*key, Asked { offset: committed.offset, since, finishes })
+        });
+        let asking = asking.collect();
         let asked = self.topics.iter().filter(|(_, of)| !of.barred);
         let topics: Vec<_> = asked.map(|(topic, of)| self.ask(topic, of, &mut commits)).collect();
         if topics.is_empty() {
@@ -32,6 +35,9 @@ impl Scheduler {
     fn ask(&self, topic: TopicIndex, of: &Topic, commits: &mut BTreeMap<PartitionKey, Committed>) -> TopicAsk {
         let mixed = self.breaks(Defect::MixTopics);
         let ours = commits.extract_if(.., |key, _| key.topic == topic || mixed);
+        let commits: BTreeMap<_, _> = ours.map(|(key, committed)| (key.number, committed)).collect();
+        let finished =
+            commits.keys().filter_map(|number| Some((*number, self.finished_above(of.partitions.get(number)?))));
         TopicAsk {
             topic,
             name: Arc::clone(&of.name),
@@ -42,7 +48,8 @@ impl Scheduler {
                 true => Newcomers::AllBut(of.partitions.keys().chain(&of.ignored).copied().collect()),
                 false => Newcomers::Only(of.awaited.clone()),
             },
-            commits: ours.map(|(key, committed)| (key.number, committed)).collect(),
+            finished: finished.collect(),
+            commits,
         }
     }
 
@@ -56,6 +63,7 @@ impl Scheduler {
         let mut commits = BTreeMap::new();
         for (key, partition) in self.topics.partitions() {
             let due = partition.committed_at.is_none_or(|at| now >= at + IDLE_COMMIT);
+            let due = due || self.has_progress(partition);
             let Some(offset) = self.committable(partition).filter(|at| due || partition.committed != Some(*at)) else {
                 continue;
             };
@@ -65,6 +73,7 @@ impl Scheduler {
         }
         let hurried = !self.phase.is_running() || !self.settling.is_empty();
         self.next_commit = now + if hurried { DRAIN_COMMIT_INTERVAL } else { self.rules.commit_interval };
+        (self.hurried_commit, self.finished_since) = (now + HURRY, 0);
         if commits.is_empty() {
             self.maybe_dirty = false;
             let oldest = self.topics.partitions().filter_map(|(_, p)| p.committed_at).min();
@@ -104,8 +113,9 @@ impl Scheduler {
             failed |= self.take_in_commits(asked.range(key(i32::MIN)..=key(i32::MAX)), kept, now);
         }
         self.counters.failed_commits += u64::from(failed);
-        for Looked { topic, findings, .. } in looked {
+        for Looked { topic, findings, said, .. } in looked {
             self.handle_findings(topic, findings, now);
+            self.handle_said(topic, &said);
         }
         let missing = self.topics.iter().any(|(_, topic)| topic.missing_since.is_some() && !topic.barred);
         let odd = unknown || missing || self.lives.values().any(|life| life.unsure);
@@ -115,7 +125,7 @@ impl Scheduler {
     /// Takes in what became of the commits for one topic, and says whether they are not known to be kept.
     fn take_in_commits<'a>(
         &mut self,
-        commits: impl Iterator<Item = (&'a PartitionKey, &'a (Offset, AssignmentId))>,
+        commits: impl Iterator<Item = (&'a PartitionKey, &'a Asked)>,
         kept: &Kept,
         now: Instant,
     ) -> bool {
@@ -131,12 +141,13 @@ impl Scheduler {
         };
         let held = *kept == Kept::Held && !self.breaks(Defect::TrustHeldCommit);
         let acknowledged = !unknown && !held;
-        for (key, (offset, since)) in commits.filter(|(key, _)| acknowledged && !open.contains(&key.number)) {
+        for (key, asked) in commits.filter(|(key, _)| acknowledged && !open.contains(&key.number)) {
             // One that was given up and is ours again goes by what it was assigned with.
             let past = self.breaks(Defect::TrustPastCommit);
             let partition = self.topics.partition_mut(*key);
-            if let Some(partition) = partition.filter(|partition| partition.since == *since || past) {
-                partition.committed = Some(*offset);
+            if let Some(partition) = partition.filter(|partition| partition.since == asked.since || past) {
+                partition.committed = Some(asked.offset);
+                partition.committed_finishes = asked.finishes;
                 partition.committed_at = Some(now);
             }
         }
@@ -145,7 +156,7 @@ impl Scheduler {
 
     /// Takes in that nobody could be asked, or that a commit is not known to be kept.
     pub fn handle_unanswered(&mut self, now: Instant) {
-        let unknown = |topic| Looked { topic, findings: Vec::new(), kept: Kept::Unknown };
+        let unknown = |topic| Looked { topic, findings: Vec::new(), kept: Kept::Unknown, said: BTreeMap::new() };
         let looked = self.topics.iter().map(|(topic, _)| unknown(topic)).collect();
         self.handle_looked(looked, now);
         self.next_look = now + LOOK_AGAIN;
@@ -206,6 +217,7 @@ impl Scheduler {
             committed: ours.chain(parted).collect(),
             uncommitted: dirty.collect(),
             several_topics: self.rules.several_topics,
+            progress_dropped: self.topics.partitions().map(|(_, partition)| partition.dropped).sum(),
             in_flight: self.lives.values().map(|life| life.tracker.begun()).sum(),
             unanswered: self.writing,
             last_commit_open: self.is_uncommitted(),
@@ -222,7 +234,8 @@ impl Scheduler {
     /// Whether there is something to commit for a partition.
     pub(super) fn is_dirty(&self, partition: &Partition) -> bool {
         let committable = self.committable(partition);
-        committable.is_some() && (partition.committed_at.is_none() || partition.committed != committable)
+        let due = partition.committed_at.is_none() || self.has_progress(partition);
+        committable.is_some() && (due || partition.committed != committable)
     }
 
     /// Whether a commit for a partition is on its way.

@@ -10,6 +10,8 @@ use crate::fate::{Ending, Kind};
 pub struct Counters {
     /// Taken from the topic.
     pub received: u64,
+    /// Read and passed over, because the commit at the start said that they are finished.
+    pub already_finished: u64,
     /// Tasks that succeeded.
     pub succeeded: u64,
     /// Tasks that failed or panicked.
@@ -39,6 +41,7 @@ impl Counters {
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             received: 0,
+            already_finished: 0,
             succeeded: 0,
             failed: 0,
             malformed: 0,

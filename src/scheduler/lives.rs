@@ -21,6 +21,7 @@ use super::{parts::NOTHING, topics::Topic, *};
 use crate::{
     lineage::{Bounds, Told, Verified},
     loss::{OnDataLoss, Why},
+    progress::Finished,
     tracker::Tracker,
 };
 
@@ -94,7 +95,7 @@ impl Scheduler {
 
     /// Begins a life of a partition that is known.
     pub(super) fn begin(&mut self, key: PartitionKey, assignment: Assignment) {
-        let Assignment { source, start, end, latest, epoch, .. } = assignment;
+        let Assignment { source, start, end, latest, epoch, finished, .. } = assignment;
         let id = AssignmentId(self.next_life);
         self.next_life += 1;
         let partition = self.topics.partition_mut(key).expect("it is there");
@@ -109,7 +110,7 @@ impl Scheduler {
         let life = Life {
             key,
             source,
-            tracker: Tracker::new(start, self.rules.span),
+            tracker: Tracker::new(start, self.rules.span).with_finished(finished),
             end,
             until: None,
             leaving: false,
@@ -330,7 +331,8 @@ impl Scheduler {
             self.open += 1;
         }
         let (latest, epoch) = (bounds.latest, bounds.epoch);
-        self.begin(key, Assignment { source, start, committed, end, latest, epoch });
+        let finished = Finished::default();
+        self.begin(key, Assignment { source, start, committed, finished, end, latest, epoch });
         self.progressed(key, now);
     }
 

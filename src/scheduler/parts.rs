@@ -11,6 +11,7 @@ use crate::{
     lineage::{Bounds, Read, Told, Verified},
     loss::OnDataLoss,
     offsets::Committed,
+    progress::Finished,
     record::{AssignmentId, LeaderEpoch, Offset, Outgoing, PartitionKey, Record, TopicId, TopicIndex, TopicPartition},
     tracker::Tracker,
 };
@@ -98,6 +99,8 @@ pub struct Assignment {
     pub start: Offset,
     /// What the offset store holds for it.
     pub committed: Option<Offset>,
+    /// What is finished at `start` and above, as the commit says.
+    pub finished: Finished,
     /// With `--until-end`: what to work off, up to here and not this one.
     pub end: Option<Offset>,
     /// The end of the log, at the start.
@@ -153,8 +156,29 @@ pub struct TopicAsk {
     pub reads: BTreeMap<i32, Read>,
     /// Which partitions are to be told of if they are there.
     pub newcomers: Newcomers,
-    /// What to commit, if anything. The leader epochs are not known here.
+    /// What to commit, if anything. The leader epochs are not known here, and the metadata is still to be made.
     pub commits: BTreeMap<i32, Committed>,
+    /// What is finished above these commits.
+    pub finished: BTreeMap<i32, Finished>,
+}
+
+/// How much of what is finished above a commit it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// All of it.
+    All,
+    /// What lies below an offset.
+    Below {
+        /// The offset.
+        reach: Offset,
+        /// How many finished offsets lie there and above.
+        dropped: u64,
+    },
+    /// Nothing: metadata that short would say next to nothing.
+    Nothing {
+        /// How many finished offsets there are.
+        dropped: u64,
+    },
 }
 
 /// Which partitions of a topic are news, if a look shows that they are there.
@@ -186,6 +210,8 @@ pub struct Looked {
     pub findings: Vec<Finding>,
     /// Of no meaning where there was nothing to commit.
     pub kept: Kept,
+    /// How much of what is finished above the commits they say, by partition.
+    pub said: BTreeMap<i32, Said>,
 }
 
 /// What became of a commit for one topic.
@@ -358,12 +384,37 @@ pub(super) struct Partition {
     pub(super) ended: bool,
     /// It is to go: no other life begins.
     pub(super) leaving: bool,
+    /// What has been finished, counted, and how much of that the last commit knew.
+    pub(super) finishes: u64,
+    pub(super) committed_finishes: u64,
+    /// How many finished offsets the last commit had no room for.
+    pub(super) dropped: u64,
+}
+
+/// A commit of a partition that is on its way.
+pub(super) struct Asked {
+    pub(super) offset: Offset,
+    /// The first life of the partition that it is for.
+    pub(super) since: AssignmentId,
+    /// What had been finished by then.
+    pub(super) finishes: u64,
 }
 
 impl Partition {
     /// A partition whose first life is about to begin.
     pub(super) fn new(source: Arc<TopicPartition>, since: AssignmentId, committed: Option<Offset>) -> Self {
-        Self { source, since, lives: Vec::new(), committed, committed_at: None, ended: false, leaving: false }
+        Self {
+            source,
+            since,
+            lives: Vec::new(),
+            committed,
+            committed_at: None,
+            ended: false,
+            leaving: false,
+            finishes: 0,
+            committed_finishes: 0,
+            dropped: 0,
+        }
     }
 
     pub(super) fn current(&self) -> AssignmentId {
@@ -424,4 +475,8 @@ pub(crate) enum Defect {
     AnswerLost,
     /// Take the commit of a partition before it went for one of after it came back.
     TrustPastCommit,
+    /// Say of one offset too many that it is finished.
+    ProgressTooFar,
+    /// Commit only where the lowest unfinished offset has moved.
+    NoProgressCommit,
 }

@@ -13,6 +13,7 @@ mod books;
 mod group;
 mod life;
 mod log;
+mod progress;
 mod seeds;
 
 use std::{
@@ -23,6 +24,7 @@ use std::{
 use self::{
     life::{Death, Happening, Life, Loop, Plan},
     log::{Befalls, Topic},
+    progress::{Forged, Told},
 };
 use super::*;
 use crate::{
@@ -58,6 +60,14 @@ struct World {
     committed: BTreeMap<Key, i64>,
     /// The leader epochs that went with the commits.
     epochs: BTreeMap<Key, i32>,
+    /// What went with them.
+    told: BTreeMap<Key, Told>,
+    /// Metadata that was put beside a commit for which it was not written.
+    forged: BTreeMap<Key, Forged>,
+    /// A defect of the start: it believes even that.
+    gullible: bool,
+    /// How many runs go with a commit, if that is limited.
+    most_runs: Option<usize>,
     written: BTreeMap<At, BTreeSet<Kind>>,
     /// What was worked off by somebody else.
     elsewhere: BTreeSet<At>,
@@ -86,6 +96,7 @@ impl World {
         let policy = Policy { reply: rng.bool(), dead_letter: rng.bool(), on_failure: OnFailure::Drop };
         let workers = rng.usize(1..=8);
         let calm = rng.u8(0..3) == 0;
+        let grace = Duration::from_millis([0, rng.u64(0..=3000)][rng.usize(0..2)]);
         let rules = Rules {
             span: if rng.bool() { 1 << 20 } else { rng.usize(1..=40) },
             on_data_loss: [OnDataLoss::Earliest, OnDataLoss::Earliest, OnDataLoss::Latest, OnDataLoss::Stop]
@@ -93,7 +104,7 @@ impl World {
             until_end: rng.bool(),
             // Otherwise partitions go and come back.
             all_partitions: rng.bool(),
-            ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), Duration::from_millis(rng.u64(0..=3000)))
+            ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), grace)
         };
         let short = rng.bool();
         let count = [1, 1, 2, 3][rng.usize(0..4)];
@@ -105,6 +116,7 @@ impl World {
         Self {
             max_in_flight: workers + rng.usize(0..100),
             tells: rng.bool(),
+            most_runs: (rng.u8(0..4) == 0).then(|| rng.usize(1..5)),
             lives_with_losses: if rng.bool() { rng.u32(1..=2) } else { 0 },
             rng,
             rules,
@@ -113,6 +125,9 @@ impl World {
             plans,
             committed: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            told: BTreeMap::new(),
+            forged: BTreeMap::new(),
+            gullible: false,
             written: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
             ran: BTreeMap::new(),
@@ -132,6 +147,9 @@ impl World {
             let losses = self.lives_with_losses > 0;
             self.lives_with_losses = self.lives_with_losses.saturating_sub(1);
             let ran_before = self.ran.clone();
+            if !self.calm {
+                self.meddle();
+            }
             let committed_before = self.committed.clone();
             let mut life = self.begin(faulty, losses, defect);
             let death = self.live(&mut life)?;
@@ -287,7 +305,7 @@ impl World {
     fn look(&mut self, life: &mut Life, ask: Ask) -> Result<(), Violation> {
         life.unseen = false;
         let wait = Duration::from_millis(self.rng.u64(1..=COMMIT_LATENCY_MS));
-        let (mut looked, mut offsets) = (Vec::new(), BTreeMap::new());
+        let (mut looked, mut offsets, mut told) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for ask in ask.topics {
             let place = self.place(&ask.name);
             let topic = &self.topics[place];
@@ -308,9 +326,10 @@ impl World {
             let allowed = allow_commit(&findings) && !ask.commits.is_empty();
             if allowed {
                 offsets.extend(ask.commits.iter().map(|(partition, c)| ((place, *partition), c.offset.0)));
+                told.extend(self.tell(life, place, &ask)?);
             }
             let kept = if allowed { Kept::AllBut(BTreeSet::new()) } else { Kept::Held };
-            looked.push(Looked { topic: ask.topic, findings, kept });
+            looked.push(Looked { topic: ask.topic, findings, kept, said: BTreeMap::new() });
         }
         let (mut acknowledged, mut kept) = (true, false);
         if !offsets.is_empty() {
@@ -321,7 +340,7 @@ impl World {
             self.lose_while_committing(life, offsets.keys().copied().collect(), wait);
         }
         let offsets = offsets.into_iter().map(|(key, offset)| (key, (offset, life.ours[&key]))).collect();
-        life.plan(wait, Happening::Looked { looked, offsets, acknowledged, kept });
+        life.plan(wait, Happening::Looked { looked, offsets, told, acknowledged, kept });
         Ok(())
     }
 
@@ -330,12 +349,17 @@ impl World {
         &mut self,
         life: &mut Life,
         mut looked: Vec<Looked>,
-        mut offsets: BTreeMap<Key, (i64, u64)>,
+        (mut offsets, told): (BTreeMap<Key, (i64, u64)>, BTreeMap<Key, Told>),
         acknowledged: bool,
         kept: bool,
     ) {
         life.committing = false;
         offsets.retain(|key, (_, assigned)| kept && life.ours.get(key) == Some(assigned));
+        let said = self.keep(told, |key| offsets.contains_key(key));
+        for looked in &mut looked {
+            let topic = said.iter().filter(|(topic, ..)| *topic == looked.topic && acknowledged);
+            looked.said = topic.map(|(_, number, said)| (*number, *said)).collect();
+        }
         for (key, (offset, _)) in offsets {
             life.committed.insert(key);
             life.may_go_back.remove(&key);
@@ -397,8 +421,8 @@ impl World {
                 }
                 life.scheduler.handle_written(written, life.now);
             }
-            Happening::Looked { looked, offsets, acknowledged, kept } => {
-                self.looked(life, looked, offsets, acknowledged, kept);
+            Happening::Looked { looked, offsets, told, acknowledged, kept } => {
+                self.looked(life, looked, (offsets, told), acknowledged, kept);
             }
             Happening::Comes(what) => self.comes(life, what)?,
         }
@@ -431,6 +455,8 @@ impl World {
         if matches!(what, Befalls::Recreated) {
             self.committed.retain(|key, _| key.0 != place);
             self.epochs.retain(|key, _| key.0 != place);
+            self.told.retain(|key, _| key.0 != place);
+            self.forged.retain(|key, _| key.0 != place);
         }
         let (short, calm) = (self.rng.bool(), self.calm);
         log::plan(&self.topics[place], &mut self.plans, || Plan::new(&mut self.rng, short, calm));

@@ -18,11 +18,13 @@ use crate::{
 
 impl Counters {
     pub(super) fn summary(&self, now: Instant, left: Left, error: Option<RunError>) -> Summary {
-        let Left { committed, uncommitted, several_topics, in_flight, unanswered, last_commit_open, data_loss } = left;
+        let Left { committed, uncommitted, several_topics, in_flight, unanswered, last_commit_open, .. } = left;
+        let Left { progress_dropped, data_loss, .. } = left;
         let by_partition = |offsets| PartitionOffsets { offsets, several_topics };
         let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
         Summary {
             received: self.received,
+            already_finished: self.already_finished,
             succeeded: self.succeeded,
             failed: self.failed,
             malformed: self.malformed,
@@ -37,6 +39,7 @@ impl Counters {
             unwritten: Vec::new(),
             committed: by_partition(committed),
             uncommitted: by_partition(uncommitted),
+            progress_dropped,
             first_task_ms: self.first_task.map(|at| since(self.start, at)),
             work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
             elapsed_ms: since(self.start, now),
@@ -53,6 +56,7 @@ pub(super) struct Left {
     /// How far a commit could reach, where none was acknowledged that does.
     pub(super) uncommitted: BTreeMap<Arc<TopicPartition>, Offset>,
     pub(super) several_topics: bool,
+    pub(super) progress_dropped: u64,
     pub(super) in_flight: usize,
     pub(super) unanswered: usize,
     pub(super) last_commit_open: bool,
@@ -111,6 +115,8 @@ impl Serialize for PartitionOffsets {
 pub struct Summary {
     /// Messages taken from the topic, those included that were not started.
     pub received: u64,
+    /// Messages that were read and passed over: the commit at the start says that they are finished.
+    pub already_finished: u64,
     /// Messages whose task succeeded.
     pub succeeded: u64,
     /// Messages whose task failed or panicked.
@@ -143,6 +149,8 @@ pub struct Summary {
     /// runs again.
     #[serde(skip_serializing_if = "PartitionOffsets::is_empty")]
     pub uncommitted: PartitionOffsets,
+    /// Offsets that are finished above the last commit, and that it has no room to say so of. They run again.
+    pub progress_dropped: u64,
     /// From the start to the first task, in milliseconds.
     pub first_task_ms: Option<f64>,
     /// From the first task's start to the last answer (or to the end of the last task, where none is wanted), in

@@ -5,6 +5,7 @@ use crate::{
     fate::{Done, Ending, Fate, Kind},
     lineage::{Bounds, Verified},
     loss::{OnDataLoss, Why},
+    progress::{Finished, Run},
     record::Outgoing,
     testing::record,
 };
@@ -13,7 +14,7 @@ const TOPIC: TopicIndex = TopicIndex(0);
 
 /// A look at the only topic, and what became of the commit.
 fn looked(scheduler: &mut Scheduler, findings: Vec<Finding>, kept: Kept, now: Instant) {
-    scheduler.handle_looked(vec![Looked { topic: TOPIC, findings, kept }], now);
+    scheduler.handle_looked(vec![Looked { topic: TOPIC, findings, kept, said: BTreeMap::new() }], now);
 }
 
 /// The offset that is to be committed for the only partition.
@@ -26,7 +27,7 @@ fn to_commit(scheduler: &mut Scheduler, now: Instant) -> Offset {
 fn taken(topic: &str) -> Taken {
     let source = Arc::new(TopicPartition::new(topic, 0));
     let (start, committed, latest, epoch) = (Offset(0), Some(Offset(0)), Offset(1), LeaderEpoch(0));
-    let assignment = Assignment { source, start, committed, end: None, latest, epoch };
+    let assignment = Assignment { source, start, committed, finished: Finished::default(), end: None, latest, epoch };
     let (topic, id) = (topic.into(), TopicId::default());
     Taken { topic, id, there: [0].into(), assignments: vec![assignment] }
 }
@@ -227,7 +228,8 @@ fn what_runs_of_a_partition_that_is_lost_comes_to_nothing_although_it_comes_back
     // It comes back, as somebody else left it.
     scheduler.assign(vec![taken("in")], later);
     assert_eq!(scheduler.poll_begin().map(|begin| begin.id), Some(id));
-    let acknowledged = Looked { topic: TopicIndex(0), findings: Vec::new(), kept: Kept::AllBut([].into()) };
+    let acknowledged =
+        Looked { topic: TopicIndex(0), findings: Vec::new(), kept: Kept::AllBut([].into()), said: BTreeMap::new() };
     scheduler.handle_looked(vec![acknowledged], later);
     let offset = Offset(1);
     let (ending, size, took) = (Ending::Succeeded, record(1, None).size(), Duration::ZERO);
@@ -274,7 +276,8 @@ fn a_topic_that_is_assigned_under_another_id_is_told_of_and_gone_on_with() {
     assert_eq!((ask.id, &ask.newcomers), (is, &Newcomers::Only([0].into())));
     let (topic, bounds) = (ask.topic, Bounds { earliest: Offset(0), latest: Offset(9), epoch: LeaderEpoch(0) });
     let findings = vec![Finding::Added { partition: 0, bounds }];
-    scheduler.handle_looked(vec![Looked { topic, findings, kept: Kept::AllBut([].into()) }], now);
+    scheduler
+        .handle_looked(vec![Looked { topic, findings, kept: Kept::AllBut([].into()), said: BTreeMap::new() }], now);
     assert_eq!(scheduler.poll_begin().map(|begin| (begin.source, begin.start)), Some((of(0), Offset(0))));
     assert_eq!(scheduler.partitions(), 2);
 }
@@ -306,11 +309,100 @@ fn looked_at_all(scheduler: &mut Scheduler, now: Instant, of: impl Fn(&str) -> (
     let topics = scheduler.poll_ask(now).expect("an ask is due").topics;
     let looked = topics.into_iter().map(|ask| {
         let (findings, kept) = of(&ask.name);
-        Looked { topic: ask.topic, findings, kept }
+        Looked { topic: ask.topic, findings, kept, said: BTreeMap::new() }
     });
     scheduler.handle_looked(looked.collect(), now);
 }
 
 fn outgoing() -> Outgoing {
     Outgoing { key: None, value: None, headers: Vec::new().into() }
+}
+
+/// Offsets 0 to `count` of one partition are fetched at once, and 0 runs; the first commit is made.
+fn front(workers: usize, count: i64, known: Finished, now: Instant) -> Scheduler {
+    let mut scheduler = Scheduler::new(Rules::of(workers, Duration::from_secs(5), Duration::ZERO), now);
+    scheduler.rules.span = 1 << 20;
+    let (id, epoch, latest) = (AssignmentId(0), LeaderEpoch(0), Offset(count));
+    let mut taken = taken("in");
+    taken.assignments[0].finished = known;
+    taken.assignments[0].latest = latest;
+    scheduler.assign(vec![taken], now);
+    let records = (0..count).map(|offset| record(offset, None)).collect();
+    scheduler.handle_fetched(id, records, (latest, epoch), latest, now);
+    scheduler.poll_ask(now).expect("the first, at once");
+    looked(&mut scheduler, Vec::new(), Kept::AllBut([].into()), now);
+    scheduler
+}
+
+/// Ends a task that runs.
+fn end(scheduler: &mut Scheduler, offset: i64, now: Instant) {
+    let (offset, took, size) = (Offset(offset), Duration::from_secs(1), record(0, None).size());
+    let done = Done { offset, size, took, ending: Ending::Succeeded, fate: Fate::Silent };
+    scheduler.handle_done(AssignmentId(0), vec![done], now);
+}
+
+fn runs(runs: &[(i64, i64)]) -> Finished {
+    runs.iter().map(|(first, end)| Run::new(Offset(*first), Offset(*end))).collect()
+}
+
+#[test]
+fn a_commit_is_hurried_where_much_has_finished_above_the_lowest() {
+    let begun = Instant::now();
+    let count = i64::try_from(HURRY_AFTER).unwrap() + 1;
+    let mut scheduler = front(2000, count, Finished::default(), begun);
+    while scheduler.poll_load(begun).is_some() {}
+    let now = begun + Duration::from_millis(10);
+    for offset in 1..count - 1 {
+        end(&mut scheduler, offset, now);
+    }
+    assert_eq!(scheduler.poll_timeout(), Some(begun + Duration::from_secs(5)), "one too few");
+    end(&mut scheduler, count - 1, now);
+    assert_eq!(scheduler.poll_timeout(), Some(begun + HURRY));
+    let ask = scheduler.poll_ask(begun + HURRY).expect("a commit");
+    assert_eq!((ask.topics[0].commits[&0].offset, &ask.topics[0].finished[&0]), (Offset(0), &runs(&[(1, count)])));
+    // One that failed is not hurried.
+    scheduler.handle_unanswered(begun + HURRY);
+    assert_eq!(scheduler.poll_timeout(), Some(begun + HURRY + Duration::from_secs(5)));
+}
+
+#[test]
+fn what_a_commit_has_no_room_for_holds_up_what_lies_above_until_the_lowest_is_finished() {
+    let now = Instant::now();
+    let mut scheduler = front(2, 9, Finished::default(), now);
+    let started = |scheduler: &mut Scheduler| {
+        let load = scheduler.poll_load(now)?;
+        Some(load.records.iter().map(|record| record.offset.0).collect::<Vec<_>>())
+    };
+    assert_eq!((started(&mut scheduler), started(&mut scheduler)), (Some(vec![0]), Some(vec![1])));
+    end(&mut scheduler, 1, now);
+    scheduler.handle_load_ended();
+    let later = now + Duration::from_secs(5);
+    scheduler.poll_ask(later).expect("a commit");
+    let said = [(0, Said::Below { reach: Offset(3), dropped: 7 })].into();
+    let kept = Kept::AllBut([].into());
+    scheduler.handle_looked(vec![Looked { topic: TOPIC, findings: Vec::new(), kept, said }], later);
+    assert_eq!(started(&mut scheduler), Some(vec![2]));
+    end(&mut scheduler, 2, now);
+    scheduler.handle_load_ended();
+    assert_eq!(started(&mut scheduler), None);
+    assert_eq!(scheduler.summary(later).progress_dropped, 7);
+    end(&mut scheduler, 0, now);
+    scheduler.handle_load_ended();
+    assert_eq!(started(&mut scheduler), Some(vec![3]));
+}
+
+#[test]
+fn what_a_commit_said_is_finished_is_passed_and_said_again() {
+    let now = Instant::now();
+    let mut scheduler = front(9, 5, runs(&[(1, 2), (3, 4), (20, 30)]), now);
+    let load = std::iter::from_fn(|| scheduler.poll_load(now)).flat_map(|load| load.records);
+    assert_eq!(load.map(|record| record.offset.0).collect::<Vec<_>>(), [0, 2, 4]);
+    assert_eq!((scheduler.counters().received, scheduler.counters().already_finished), (3, 2));
+    assert_eq!(scheduler.poll_freed().map(|(_, freed)| freed.records), Some(2));
+    end(&mut scheduler, 2, now);
+    let ask = scheduler.poll_ask(now + Duration::from_secs(5)).expect("a commit");
+    assert_eq!(
+        (ask.topics[0].commits[&0].offset, &ask.topics[0].finished[&0]),
+        (Offset(0), &runs(&[(1, 4), (20, 30)]))
+    );
 }

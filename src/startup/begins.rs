@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
 };
 
+use super::progress::Known;
 use crate::{
     config::From,
     error::RunError,
@@ -45,6 +46,8 @@ pub(super) struct Begins {
     pub(super) from: From,
     pub(super) sharing: Sharing,
     pub(super) on_data_loss: OnDataLoss,
+    /// Whether to believe what Confluent's Parallel Consumer has written.
+    pub(super) trust_foreign: bool,
     /// With `--until-end`: where reading ends.
     pub(super) ends: Option<BTreeMap<i32, Offset>>,
 }
@@ -69,9 +72,20 @@ pub(super) struct Begun {
     pub(super) losses: Vec<DataLoss>,
     /// Those without an offset, where `--from stop` was said.
     pub(super) missing: Vec<TopicPartition>,
+    /// What the commits say of what lies above them.
+    pub(super) known: Known,
 }
 
 impl Begun {
+    /// Takes in where those of another topic begin, but for the assignments.
+    pub(super) fn take_in(&mut self, other: Self) -> Vec<Assignment> {
+        let Self { assignments, losses, missing, known } = other;
+        self.losses.extend(losses);
+        self.missing.extend(missing);
+        self.known.take_in(known);
+        assignments
+    }
+
     /// Whether a run may begin so.
     pub(super) fn check(self, group: &str, on_data_loss: OnDataLoss) -> Result<Self, RunError> {
         if !self.missing.is_empty() {
@@ -117,6 +131,7 @@ impl Begins {
             begun.assignments.push(Assignment {
                 start,
                 committed: self.committed.get(&partition).map(|committed| committed.offset),
+                finished: begun.known.take(self, &source, start),
                 end: self.ends.as_ref().map(|ends| ends[&partition].max(start)),
                 latest,
                 epoch: self.epochs.get(&partition).copied().unwrap_or(LeaderEpoch::UNKNOWN),
@@ -213,6 +228,7 @@ impl Begins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::{Finished, MOST_UNITS, Place, Run, Unbelieved, encode};
 
     /// Partitions 0 to 3, each with the log 10 to 20 in leader epoch 5, of which the group has 12 for 1 and 2.
     fn begins() -> Begins {
@@ -228,6 +244,7 @@ mod tests {
             from: From::Earliest,
             sharing: Sharing::All,
             on_data_loss: OnDataLoss::Earliest,
+            trust_foreign: false,
             ends: None,
         }
     }
@@ -317,6 +334,35 @@ mod tests {
         check(&begins(), 3, 10, Some((0, Some(9), Why::OffsetExpired)));
         let whole = Begins { earliest: [(3, Offset(0))].into(), from: From::Latest, ..begins() };
         check(&whole, 3, 0, None);
+    }
+
+    #[test]
+    fn what_is_finished_above_a_commit_is_believed_as_far_as_its_log_goes() {
+        let finished = |start: i64, end: i64| [Run::new(Offset(start), Offset(end))].into_iter().collect::<Finished>();
+        let with = |offset: i64, text: &str| Begins {
+            committed: [(1, Committed { metadata: text.to_owned(), ..committed(offset) })].into(),
+            ..begins()
+        };
+        let place = |offset| Place { topic: TopicId::default(), partition: 1, offset: Offset(offset) };
+        let text = encode(&place(12), &finished(14, 17), MOST_UNITS).text;
+        let known = |begins: &Begins| {
+            let Begun { mut assignments, known, .. } = begin(begins, 1).expect("it begins");
+            (assignments.remove(0).finished, known.unbelieved.into_iter().map(|(_, why)| why).collect::<Vec<_>>())
+        };
+        assert_eq!(known(&with(12, &text)), (finished(14, 17), vec![]));
+        assert_eq!(known(&with(12, "")), (Finished::default(), vec![]));
+        let other_offset = Unbelieved::OtherOffset { theirs: Offset(12) };
+        assert_eq!(known(&with(13, &text)), (Finished::default(), vec![other_offset]));
+        assert_eq!(known(&with(12, "theirs")), (Finished::default(), vec![Unbelieved::Foreign]));
+        // The epoch of the commit ended in between: from there on the log is another.
+        let beyond = Unbelieved::BeyondEnd { reach: Offset(17), end: Offset(16) };
+        let cut = |end| Begins { epoch_ends: ended(Some(end)), ..with(12, &text) };
+        assert_eq!(known(&cut(16)), (Finished::default(), vec![beyond]));
+        assert_eq!(known(&cut(17)), (finished(14, 17), vec![]));
+        assert_eq!(known(&cut(11)), (Finished::default(), vec![]));
+        // The commit itself lies below the log by now.
+        let text = encode(&place(4), &finished(8, 13), MOST_UNITS).text;
+        assert_eq!(known(&with(4, &text)), (finished(10, 13), vec![]));
     }
 
     #[test]

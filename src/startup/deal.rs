@@ -29,6 +29,8 @@ pub(crate) struct Dealt {
     pub(crate) losses: Vec<DataLoss>,
     /// How many offsets lie between where we begin and the ends of the logs.
     pub(crate) lag: i64,
+    /// How many offsets are known to be finished above where we begin.
+    pub(crate) finished_above: u64,
 }
 
 impl Dealt {
@@ -81,13 +83,12 @@ pub(crate) async fn deal(
     });
     let (mut all, mut taken, mut lag) = (Begun::default(), Vec::new(), 0);
     for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
-        let Begun { assignments, losses, missing } = begun;
-        all.losses.extend(losses);
-        all.missing.extend(missing);
+        let assignments = all.take_in(begun);
         lag += behind;
         let (id, there) = (topic.view.id, topic.there().collect());
         taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
     }
-    let Begun { losses, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
-    Ok(Dealt { taken, losses, lag })
+    let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
+    let finished_above = known.tell(&taken);
+    Ok(Dealt { taken, losses, lag, finished_above })
 }

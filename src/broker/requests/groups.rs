@@ -89,6 +89,10 @@ fn commit(
 ) -> Result<(), ResponseError> {
     let index = partition.partition_index;
     state.topics.partition(topic, index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let units = partition.committed_metadata.as_ref().map_or(0, |metadata| metadata.encode_utf16().count());
+    if units > state.max_metadata_units {
+        return Err(ResponseError::OffsetMetadataTooLarge);
+    }
     let committed = Committed {
         offset: Offset(partition.committed_offset),
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),

@@ -73,7 +73,10 @@ impl World {
             life.may_go_back.insert(key);
             life.began_below.insert(key);
         }
+        let finished = committed.map(|committed| self.believe(key, committed)).unwrap_or_default();
+        life.known.insert(key, finished.clone());
         Assignment {
+            finished,
             source: Arc::new(TopicPartition::new(self.topics[key.0].name(), key.1)),
             start: Offset(start),
             committed: committed.map(Offset),
@@ -145,11 +148,10 @@ impl World {
         let mut running = life.running.iter().filter(|(id, at)| at.0 == key && !life.parted.contains(id));
         let odd = life.is_odd(key.0);
         promise!(odd || running.next().is_none(), "3: {key:?} is said to be settled, and {:?} runs", life.running);
-        // What did not begin to run may lie below what is finished.
-        if life.given_back || odd {
+        if odd {
             life.torn.insert(key);
         } else {
-            self.check_nothing_is_repeated(life, key)?;
+            self.check_nothing_is_repeated(life, key, |_| false)?;
         }
         life.scheduler.release(&self.sources(&[key]), life.now);
         self.part(life, key);
@@ -182,6 +184,8 @@ impl World {
         self.elsewhere.extend(left.by_ref().take(count).map(|entry| (key, entry.ident)));
         self.committed.insert(key, left.next().map_or(log.end, |entry| entry.offset));
         self.epochs.insert(key, log.epoch());
+        self.told.remove(&key);
+        self.forged.remove(&key);
     }
 
     /// The world stands still: nothing may be left to do.

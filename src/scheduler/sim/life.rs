@@ -5,9 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use super::{super::*, At, Key, group::Comes, log::Befalls};
+use super::{super::*, At, Key, group::Comes, log::Befalls, progress::Told};
 use crate::{
     fate::{Kind, Verdict},
+    progress::Finished,
     task::Answer,
 };
 
@@ -43,6 +44,7 @@ pub(super) enum Happening {
     Looked {
         looked: Vec<Looked>,
         offsets: BTreeMap<Key, (i64, u64)>,
+        told: BTreeMap<Key, Told>,
         acknowledged: bool,
         kept: bool,
     },
@@ -90,12 +92,13 @@ pub(super) struct Life {
     pub(super) running: BTreeSet<(AssignmentId, At)>,
     pub(super) begun: BTreeSet<(AssignmentId, At)>,
     pub(super) finished: BTreeSet<At>,
+    /// What the commits said at the start.
+    pub(super) known: BTreeMap<Key, Finished>,
     /// What began, of a topic that is known to be gone.
     pub(super) dead: BTreeSet<At>,
     /// Which record lies behind an offset, in a life of a partition.
     pub(super) started: BTreeMap<(AssignmentId, i64), At>,
     pub(super) busy: usize,
-    pub(super) given_back: bool,
     /// The partitions that were committed in this life.
     pub(super) committed: BTreeSet<Key>,
     /// The partitions whose next commit may go back.
@@ -162,10 +165,10 @@ impl Life {
             running: BTreeSet::new(),
             begun: BTreeSet::new(),
             finished: BTreeSet::new(),
+            known: BTreeMap::new(),
             dead: BTreeSet::new(),
             started: BTreeMap::new(),
             busy: 0,
-            given_back: false,
             committed: BTreeSet::new(),
             may_go_back: BTreeSet::new(),
             began_below: BTreeSet::new(),
@@ -202,6 +205,11 @@ impl Life {
             Finding::Deleted { .. } | Finding::Added { .. } | Finding::Missing => return,
         };
         self.seen.insert((topic, partition), next.0);
+    }
+
+    /// Whether a commit said at the start that this is finished, and nothing has befallen the log since.
+    pub(super) fn knows(&self, key: Key, offset: Offset) -> bool {
+        self.known.get(&key).is_some_and(|known| known.contains(offset))
     }
 
     pub(super) fn plan(&mut self, wait: Duration, happening: Happening) {

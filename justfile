@@ -34,13 +34,16 @@ bench *ARGS:
 soak:
     LONGSHORE_SEEDS=100000 cargo test --release --locked --lib
     just kafka --long
-    cargo build --release --locked --bins --example dump
+    cargo build --release --locked --bins --example dump --example full_commits
+    tests/kafka/kafka run -- tests/kafka/progress --long
     tests/kafka/readers --long
     KAFKA_VERSION=3.9.2 tests/kafka/readers
     tests/kafka/kafka run -- tests/kafka/loss --long
     KAFKA_VERSION=3.9.2 tests/kafka/kafka run -- tests/kafka/loss
     tests/kafka/kafka run -- tests/kafka/secure
     just cluster --long
+    tests/kafka/groups node --long
+    KAFKA_VERSION=3.9.2 GROUPS_CLASSIC_ONLY=yes tests/kafka/groups node
 
 # Static binaries into target/dist: x86_64, aarch64, armv7, or those named
 dist *ARCH:

@@ -13,7 +13,6 @@
 //! (`benches/compare`).
 
 use std::{
-    collections::BTreeSet,
     hint::black_box,
     io::Write,
     sync::Arc,
@@ -27,8 +26,9 @@ use longshore::{
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
     kafka::batch::{Inflater, split},
     page::Page,
+    progress::Finished,
     record::{AssignmentId, Headers, LeaderEpoch, Offset, Outgoing, TopicId, TopicPartition},
-    scheduler::{Assignment, Kept, Load, Rules, Scheduler, Written},
+    scheduler::{Assignment, Kept, Load, Looked, Rules, Scheduler, Taken, TopicAsk, Written},
     task::Format,
     tracker::{SPAN, Tracker},
 };
@@ -170,17 +170,19 @@ impl Topic {
         Self { partitions: (0..PARTITIONS).map(|number| (partition(number), Offset(0))).collect(), turn: 0 }
     }
 
-    fn assignments(&self) -> Vec<Assignment> {
-        let assignment = |(number, (source, start)): (usize, &(Arc<TopicPartition>, Offset))| Assignment {
-            id: AssignmentId(number as u64),
+    fn taken(&self) -> Taken {
+        let assignment = |(source, start): &(Arc<TopicPartition>, Offset)| Assignment {
             source: Arc::clone(source),
             start: *start,
             committed: None,
+            finished: Finished::default(),
             end: None,
             latest: *start,
             epoch: LeaderEpoch(0),
         };
-        self.partitions.iter().enumerate().map(assignment).collect()
+        let topic = Arc::clone(&self.partitions[0].0.topic);
+        let assignments = self.partitions.iter().map(assignment).collect();
+        Taken { topic, id: TopicId::default(), there: [].into(), assignments }
     }
 
     fn chunk(&mut self) -> Chunk {
@@ -222,10 +224,11 @@ impl Engine {
             on_data_loss: OnDataLoss::Stop,
             patience: second,
             all_partitions: true,
+            several_topics: false,
             until_end: false,
         };
         let mut scheduler = Scheduler::new(rules, now);
-        scheduler.assign(TopicId::default(), topic.assignments(), BTreeSet::new(), now);
+        scheduler.assign(vec![topic.taken()], now);
         while scheduler.poll_begin().is_some() {}
         Self { scheduler, now, took, reply, rng: fastrand::Rng::with_seed(1), running: Vec::with_capacity(WORKERS) }
     }
@@ -257,8 +260,14 @@ impl Engine {
             self.scheduler.handle_written(Written::Acknowledged(write.ticket), self.now);
         }
         let freed = std::iter::from_fn(|| self.scheduler.poll_freed()).map(|(_, freed)| freed.records).sum();
-        if self.scheduler.poll_ask(self.now).is_some() {
-            self.scheduler.handle_looked(Vec::new(), &Kept::AllBut(BTreeSet::new()), self.now);
+        if let Some(ask) = self.scheduler.poll_ask(self.now) {
+            let kept = |ask: TopicAsk| Looked {
+                topic: ask.topic,
+                findings: Vec::new(),
+                kept: Kept::AllBut([].into()),
+                said: Default::default(),
+            };
+            self.scheduler.handle_looked(ask.topics.into_iter().map(kept).collect(), self.now);
         }
         black_box(self.scheduler.look_due());
         black_box(self.scheduler.poll_timeout());

@@ -25,6 +25,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,7 +39,7 @@ use longshore::{
         reader::{ReadBy, Reader, Readers, WireReaders},
         wire::{At, Cluster, TopicView},
     },
-    record::{Header, Offset, Record},
+    record::{Header, Offset, Record, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
 use sha2::{Digest, Sha256};
@@ -91,10 +92,11 @@ fn readers(args: &Args, cluster: &Cluster, view: &TopicView) -> Result<Vec<(i32,
         "read_committed" => Isolation::ReadCommitted,
         other => bail!("--isolation is read_uncommitted or read_committed, not {other:?}"),
     };
-    let topic = args.topic.as_str().into();
-    let wire = WireReaders::new(cluster, topic, isolation, DEFAULT_MAX_IN_FLIGHT_BYTES);
+    let wire = WireReaders::new(cluster, isolation, DEFAULT_MAX_IN_FLIGHT_BYTES);
     let readers = Readers::new(wire, by, view.partitions.len());
-    Ok(view.partitions.iter().map(|p| (p.partition, readers.partition(p.partition, view.id))).collect())
+    let source = |partition| Arc::new(TopicPartition::new(args.topic.as_str(), partition));
+    let reader = |partition| readers.partition(&source(partition), view.id);
+    Ok(view.partitions.iter().map(|p| (p.partition, reader(p.partition))).collect())
 }
 
 #[tokio::main]

@@ -17,12 +17,12 @@
 //!
 //! Batches are kept as they came, whatever their codec. What a real broker refuses is refused with the same error.
 //! Everything has a bound: the kept bytes ([`Options::max_bytes`]), connections, the sizes of requests and answers,
-//! partitions, groups, remembered producers. One promise is not made: the decoder of `kafka-protocol` sets aside
+//! partitions, groups, their members, remembered producers. One promise is not made: the decoder of `kafka-protocol` sets aside
 //! memory for as many elements as an array claims to have, so a client that lies can exhaust the memory. The broker
 //! listens on the loopback only.
 //!
-//! Deliberately not here: durability, replication, retention, compaction, transactions, joining groups, fetch
-//! sessions, access control, TLS. What is created has no configuration beside `max.message.bytes`.
+//! Deliberately not here: durability, replication, retention, compaction, transactions, groups by KIP-848 (clients fall back
+//! to the classic protocol), fetch sessions, access control, TLS. What is created has no configuration beside `max.message.bytes`.
 //!
 //! ```
 //! use longshore::{broker::{Broker, Options}, record::Offset};
@@ -51,7 +51,7 @@ mod state;
 mod tests;
 mod topics;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 pub use batch::BatchError;
 pub use groups::Member;
@@ -89,13 +89,17 @@ pub struct Options {
     pub max_bytes: usize,
     /// The largest batch, in bytes, where a topic does not say otherwise.
     pub max_message_bytes: usize,
+    /// The shortest session timeout that a member of a group may have. Kafka's is 6 s.
+    pub min_session_timeout: Duration,
+    /// The longest metadata that an OffsetCommit may carry, in UTF-16 units; 4,096 at the most.
+    pub max_metadata_units: usize,
     /// The connections to all nodes together. Those beyond it are closed at once.
     pub max_connections: usize,
 }
 
 impl Default for Options {
-    /// One node on a port that the system picks, 1 partition, no automatic creation, 1 GiB, and Kafka's own limit of
-    /// 1 MiB and 12 bytes for a batch.
+    /// One node on a port that the system picks, 1 partition, no automatic creation, 1 GiB, and Kafka's own limits of
+    /// 1 MiB and 12 bytes for a batch, of 4,096 units for the metadata of a commit, and of 6 s for a session timeout.
     fn default() -> Self {
         Self {
             port: 0,
@@ -104,6 +108,8 @@ impl Default for Options {
             auto_create_topics: false,
             max_bytes: 1024 * 1024 * 1024,
             max_message_bytes: 1024 * 1024 + 12,
+            min_session_timeout: Duration::from_secs(6),
+            max_metadata_units: 4_096,
             max_connections: 4_096,
         }
     }

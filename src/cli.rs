@@ -2,9 +2,11 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+pub(crate) mod inspect;
 pub(crate) mod kafka_config;
 pub(crate) mod layers;
 pub(crate) mod logging;
+pub(crate) mod membership;
 pub(crate) mod report;
 pub(crate) mod security;
 
@@ -94,10 +96,13 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
     let defaults = Settings::default();
     let text = |value: Option<Value>| value.map(|value| value.text);
     let brokers = text(from.layers.value(args.brokers.as_ref(), "brokers"));
+    // Kafka takes no commas in names.
+    let typed = (!args.topic.is_empty()).then(|| args.topic.join(","));
+    let topics = text(from.layers.value(typed.as_ref(), "topic"));
     let settings = Settings {
         brokers: brokers.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect(),
         group: text(from.layers.value(args.group.as_ref(), "group")),
-        topic: text(from.layers.value(args.topic.as_ref(), "topic")),
+        topics: topics.iter().flat_map(|list| list.split(',')).map(|topic| topic.trim().to_owned()).collect(),
         reply_topic: from.reply_topic(args),
         dead_letter_topic: text(from.layers.value(args.dead_letter_topic.as_ref(), "dead-letter-topic")),
         on_failure: from.get(args.on_failure.as_ref(), "on-failure", on_failure),
@@ -109,6 +114,8 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
         reader: from.get(args.reader.as_ref(), "reader", reader).unwrap_or_default(),
         isolation: from.get(args.isolation.as_ref(), "isolation", isolation).unwrap_or_default(),
         assign: from.get(args.assign.as_ref(), "assign", assign).unwrap_or_default(),
+        membership: membership::read(&mut from, &args.membership),
+        topic_regex: text(from.layers.value(args.topic_regex.as_ref(), "topic-regex")),
         offsets: from.get(args.offsets.as_ref(), "offsets", offsets).unwrap_or_default(),
         commit_interval: from
             .get(args.commit_interval.as_ref(), "commit-interval", duration)
@@ -119,6 +126,9 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
             .get(args.startup_timeout.as_ref(), "startup-timeout", duration)
             .unwrap_or(defaults.startup_timeout),
         on_data_loss: from.get(args.on_data_loss.as_ref(), "on-data-loss", on_data_loss).unwrap_or_default(),
+        trust_foreign_progress: from
+            .get(args.trust_foreign_progress.as_ref(), "trust-foreign-progress", yes_or_no)
+            .unwrap_or(false),
 
         security: security::read(&mut from, &args.security),
     };
@@ -234,13 +244,16 @@ fn offsets(text: &str) -> Result<Offsets, &'static str> {
     }
 }
 
-/// Parses `all`, or partitions and ranges of them: `0,2,5-7`.
+/// Parses `group`, `all`, or partitions and ranges of them: `0,2,5-7`.
 fn assign(text: &str) -> Result<Assign, &'static str> {
-    const WRONG: &str = "neither all nor partitions, such as 0,2,5-7";
+    const WRONG: &str = "none of group, all and partitions, such as 0,2,5-7";
     /// More than any broker holds; a range is not to fill the memory.
     const MOST: i32 = 200_000;
     if text == "all" {
         return Ok(Assign::All);
+    }
+    if text == "group" {
+        return Ok(Assign::Group);
     }
     let partition = |text: &str| text.trim().parse().ok().filter(|p| (0..MOST).contains(p)).ok_or(WRONG);
     let mut partitions = BTreeSet::new();
@@ -271,7 +284,6 @@ mod tests {
         let args = Args::try_parse_from(["longshore", "run"].iter().chain(typed)).expect("parses");
         match args.command {
             Command::Run(args) => read(&args, &Layers::of(env, file)),
-            #[cfg(feature = "broker")]
             _ => panic!("not run"),
         }
     }
@@ -282,9 +294,13 @@ mod tests {
     fn the_old_services_environment_is_enough() {
         let run = read_with(&[], &OLD, &[]).unwrap();
         let shown = format!("{:?}", run.config);
-        for part in
-            [r#"host: "k", port: 9092"#, r#"group: "g""#, r#"topic: "t""#, "Scenario-Execute-Response", "workers: 32"]
-        {
+        for part in [
+            r#"host: "k", port: 9092"#,
+            r#"group: "g""#,
+            r#"topics: ["t"]"#,
+            "Scenario-Execute-Response",
+            "workers: 32",
+        ] {
             assert!(shown.contains(part), "{shown} lacks {part}");
         }
         assert_eq!(run.task_time, Duration::from_secs(5));
@@ -301,6 +317,18 @@ mod tests {
         assert!(shown(&[], &[], &file).contains(r#"host: "k""#), "KAFKA_SERVER of the environment is nearer");
         assert!(shown(&[], &[("LONGSHORE_WORKERS", "4")], &file).contains("workers: 4,"));
         assert!(shown(&["--workers", "5"], &[("LONGSHORE_WORKERS", "4")], &file).contains("workers: 5,"));
+    }
+
+    #[test]
+    fn topics_are_repeated_or_listed() {
+        let topics = |typed: &[&str], env: &[(&str, &str)]| {
+            let env: Vec<_> = OLD[..2].iter().chain(env).copied().collect();
+            format!("{:?}", read_with(typed, &env, &[]).unwrap().config)
+        };
+        let both = r#"topics: ["a", "b"]"#;
+        assert!(topics(&["-t", "a", "--topic", "b"], &[("KAFKA_TOPIC_NAME", "c")]).contains(both));
+        assert!(topics(&["-t", "a,b"], &[]).contains(both));
+        assert!(topics(&[], &[("KAFKA_TOPIC_NAME", "a, b")]).contains(both));
     }
 
     #[test]
@@ -325,7 +353,7 @@ mod tests {
             errors,
             [
                 "LONGSHORE_WORKERS 'many': not a whole number",
-                "--assign '3-1': neither all nor partitions, such as 0,2,5-7",
+                "--assign '3-1': none of group, all and partitions, such as 0,2,5-7",
                 "LONGSHORE_GRACE '5': not a duration, such as 250ms, 5s or 2m",
                 "--task 'dance': the task that there is, is sleep",
                 "--topic (KAFKA_TOPIC_NAME) is required",

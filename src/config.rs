@@ -1,11 +1,17 @@
 //! Settings as they were given, and the [`Config`] that they make once they are checked: all of them at once, before the
 //! network is touched.
 
+mod connection;
+mod membership;
 mod security;
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
-pub use self::security::{Protocol, SecuritySettings};
+pub use self::{
+    connection::Connection,
+    membership::{GroupProtocol, MembershipSettings},
+    security::{Protocol, SecuritySettings},
+};
 pub use crate::kafka::{
     Isolation,
     reader::ReadBy,
@@ -48,10 +54,12 @@ pub enum From {
 /// Which partitions to work off (`--assign`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Assign {
-    /// All that the topic has at the start.
+    /// Those that the group deals out to us, and that change as its members come and go.
+    Group,
+    /// All that the topics have, those that are added while it runs, too.
     #[default]
     All,
-    /// These.
+    /// These, of the one topic that there is.
     Partitions(BTreeSet<i32>),
 }
 
@@ -73,7 +81,7 @@ pub enum Offsets {
 pub struct Settings {
     pub brokers: Vec<String>,
     pub group: Option<String>,
-    pub topic: Option<String>,
+    pub topics: Vec<String>,
     pub reply_topic: Option<String>,
     pub dead_letter_topic: Option<String>,
     pub on_failure: Option<OnFailure>,
@@ -85,12 +93,16 @@ pub struct Settings {
     pub reader: ReadBy,
     pub isolation: Isolation,
     pub assign: Assign,
+    pub membership: MembershipSettings,
+    /// A regular expression that is to match whole names.
+    pub topic_regex: Option<String>,
     pub offsets: Offsets,
     pub commit_interval: Duration,
     pub grace: Duration,
     pub until_end: bool,
     pub startup_timeout: Duration,
     pub on_data_loss: OnDataLoss,
+    pub trust_foreign_progress: bool,
 
     pub security: SecuritySettings,
 }
@@ -100,7 +112,7 @@ impl Default for Settings {
         Self {
             brokers: Vec::new(),
             group: None,
-            topic: None,
+            topics: Vec::new(),
             reply_topic: Some(DEFAULT_REPLY_TOPIC.to_owned()),
             dead_letter_topic: None,
             on_failure: None,
@@ -112,12 +124,15 @@ impl Default for Settings {
             reader: ReadBy::default(),
             isolation: Isolation::default(),
             assign: Assign::default(),
+            membership: MembershipSettings::default(),
+            topic_regex: None,
             offsets: Offsets::default(),
             commit_interval: Duration::from_secs(1),
             grace: Duration::from_secs(25),
             until_end: false,
             startup_timeout: Duration::from_secs(60),
             on_data_loss: OnDataLoss::default(),
+            trust_foreign_progress: false,
 
             security: SecuritySettings::default(),
         }
@@ -130,7 +145,8 @@ pub struct Config {
     /// At least one.
     pub(crate) brokers: Vec<HostPort>,
     pub(crate) group: String,
-    pub(crate) topic: String,
+    /// At least one, and none twice.
+    pub(crate) topics: Vec<String>,
     pub(crate) reply_topic: Option<String>,
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) policy: Policy,
@@ -142,12 +158,15 @@ pub struct Config {
     pub(crate) reader: ReadBy,
     pub(crate) isolation: Isolation,
     pub(crate) assign: Assign,
+    pub(crate) membership: membership::Membership,
+    pub(crate) topic_pattern: Option<regex_lite::Regex>,
     pub(crate) offsets: Offsets,
     pub(crate) commit_interval: Duration,
     pub(crate) grace: Duration,
     pub(crate) until_end: bool,
     pub(crate) startup_timeout: Duration,
     pub(crate) on_data_loss: OnDataLoss,
+    pub(crate) trust_foreign_progress: bool,
 
     pub(crate) security: Security,
 }
@@ -181,18 +200,15 @@ impl Settings {
             }
         };
         let group = required(self.group, "--group (KAFKA_CONSUMER_GROUP)");
-        let topic = required(self.topic, "--topic (KAFKA_TOPIC_NAME)");
+        let topic_pattern = self.topic_regex.as_ref().and_then(|regex| check_pattern(regex, &mut errors));
+        check_topics(&self.topics, self.topic_regex.is_some(), &mut errors);
         let brokers = check_brokers(&self.brokers, &mut errors);
-        let topics = [
-            ("--topic", Some(&topic).filter(|topic| !topic.is_empty())),
-            ("--reply-topic", self.reply_topic.as_ref()),
-            ("--dead-letter-topic", self.dead_letter_topic.as_ref()),
-        ];
-        for (flag, name) in topics {
-            errors.extend(name.and_then(|name| wrong_topic_name(name)).map(|wrong| format!("{flag} {wrong}")));
-            if flag != "--topic" && name == Some(&topic) {
+        let written = [("--reply-topic", &self.reply_topic), ("--dead-letter-topic", &self.dead_letter_topic)];
+        for (flag, name) in written.into_iter().filter_map(|(flag, name)| Some((flag, name.as_ref()?))) {
+            errors.extend(wrong_topic_name(name).map(|wrong| format!("{flag} {wrong}")));
+            if self.topics.contains(name) {
                 errors.push(format!(
-                    "{flag} is the topic that is worked off, {topic}: its own answers would be its messages"
+                    "{flag} is the topic that is worked off, {name}: its own answers would be its messages"
                 ));
             }
         }
@@ -233,9 +249,23 @@ impl Settings {
         if max_in_flight > MAX_IN_FLIGHT {
             errors.push(format!("--max-in-flight must be {MAX_IN_FLIGHT} or less, not {max_in_flight}"));
         }
-        if self.assign == Assign::Partitions(BTreeSet::new()) {
+        let kept_by_us = self.offsets != Offsets::Kafka;
+        let assign = self.assign;
+        if assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());
         }
+        if matches!(assign, Assign::Partitions(_)) && self.topics.len() > 1 {
+            errors.push("--assign names partitions of one topic: of several topics, all are worked off".to_owned());
+        }
+        if assign == Assign::Group && kept_by_us {
+            errors.push(
+                "--assign group keeps offsets with the group: leave --offsets out, or say --assign all".to_owned(),
+            );
+        }
+        if assign != Assign::Group && self.topic_regex.is_some() {
+            errors.push("--topic-regex needs --assign group, which finds out about topics as they come".to_owned());
+        }
+        let membership = self.membership.check(&mut errors);
         if self.reader == ReadBy::Rskafka && self.isolation == Isolation::ReadCommitted {
             errors.push(
                 "--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned(),
@@ -251,7 +281,7 @@ impl Settings {
         Ok(Config {
             brokers,
             group,
-            topic,
+            topics: self.topics,
             reply_topic: self.reply_topic,
             dead_letter_topic: self.dead_letter_topic,
             policy,
@@ -262,16 +292,45 @@ impl Settings {
             from: self.from,
             reader: self.reader,
             isolation: self.isolation,
-            assign: self.assign,
+            assign,
+            membership,
+            topic_pattern,
             offsets: self.offsets,
             commit_interval: self.commit_interval,
             grace: self.grace,
             until_end: self.until_end,
             startup_timeout: self.startup_timeout,
             on_data_loss: self.on_data_loss,
+            trust_foreign_progress: self.trust_foreign_progress,
 
             security,
         })
+    }
+}
+
+/// Made so that it matches whole names.
+fn check_pattern(regex: &str, errors: &mut Vec<String>) -> Option<regex_lite::Regex> {
+    match regex_lite::Regex::new(&format!("^(?:{regex})$")) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            errors.push(format!("--topic-regex '{regex}': {error}"));
+            None
+        }
+    }
+}
+
+fn check_topics(topics: &[String], is_matched: bool, errors: &mut Vec<String>) {
+    if topics.is_empty() && is_matched {
+        return;
+    }
+    if topics.iter().all(|topic| topic.trim().is_empty()) {
+        return errors.push("--topic (KAFKA_TOPIC_NAME) is required".to_owned());
+    }
+    for (place, topic) in topics.iter().enumerate() {
+        errors.extend(wrong_topic_name(topic).map(|wrong| format!("--topic {wrong}")));
+        if topics[..place].contains(topic) {
+            errors.push(format!("--topic {topic} is named twice"));
+        }
     }
 }
 
@@ -314,7 +373,7 @@ mod tests {
         Settings {
             brokers: vec!["localhost".to_owned()],
             group: Some("g".to_owned()),
-            topic: Some("t".to_owned()),
+            topics: vec!["t".to_owned()],
             ..Settings::default()
         }
     }
@@ -354,6 +413,40 @@ mod tests {
         check_errors(Settings { reply_topic: Some("t".to_owned()), ..good() }, &["--reply-topic is the topic"]);
         let settings = Settings { dead_letter_topic: Some("t".to_owned()), ..good() };
         check_errors(settings, &["--dead-letter-topic is the topic"]);
+    }
+
+    #[test]
+    fn several_topics_are_each_checked() {
+        let topics = |list: &[&str]| Settings { topics: list.iter().map(|t| (*t).to_owned()).collect(), ..good() };
+        assert_eq!(topics(&["t", "u"]).check().unwrap().topics, ["t", "u"]);
+        check_errors(
+            topics(&["t", "", "a b", "t"]),
+            &["--topic is empty", "--topic 'a b' has", "--topic t is named twice"],
+        );
+        check_errors(topics(&[" ", ""]), &["--topic (KAFKA_TOPIC_NAME) is required"]);
+        let settings = Settings { reply_topic: Some("u".to_owned()), ..topics(&["t", "u"]) };
+        check_errors(settings, &["--reply-topic is the topic that is worked off, u"]);
+        let some = Assign::Partitions([0].into());
+        check_errors(
+            Settings { assign: some.clone(), ..topics(&["t", "u"]) },
+            &["--assign names partitions of one topic"],
+        );
+        assert!(Settings { assign: some, ..topics(&["t"]) }.check().is_ok());
+    }
+
+    #[test]
+    fn what_the_group_deals_out_is_kept_with_the_group() {
+        let group = Settings { assign: Assign::Group, ..good() };
+        assert!(group.clone().check().is_ok());
+        let memory = Settings { offsets: Offsets::Memory, ..group.clone() };
+        check_errors(memory, &["--assign group keeps offsets with the group"]);
+        let pattern =
+            |regex: &str| Settings { topic_regex: Some(regex.to_owned()), topics: Vec::new(), ..group.clone() };
+        let config = pattern("in-.*|other").check().unwrap().topic_pattern.unwrap();
+        let whole = ["in-1", "other", "in", "not-in-1", "others"].map(|name| config.is_match(name));
+        assert_eq!(whole, [true, true, false, false, false]);
+        check_errors(pattern("(("), &["--topic-regex '((': "]);
+        check_errors(Settings { assign: Assign::All, ..pattern(".*") }, &["--topic-regex needs --assign group"]);
     }
 
     #[test]

@@ -12,6 +12,10 @@
 //!
 //! Architecture invariant: nothing else locks or reads the scheduler.
 
+mod grouped;
+#[cfg(all(test, feature = "broker"))]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -27,12 +31,15 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use self::grouped::Grouped;
+use self::grouped::dealt;
 use crate::{
     committer,
     drain::Watch,
     error::RunError,
     event,
     fate::Kind,
+    group::Deal,
     pool::{News, Pool},
     record::AssignmentId,
     room::Room,
@@ -54,6 +61,7 @@ enum Event {
     Written(Vec<Written>),
     News(News),
     Looked(committer::Outcome),
+    Dealt(Deal),
     Timeout,
     Source(SourceEvent),
 }
@@ -88,6 +96,8 @@ pub(crate) struct Engine {
     pub(crate) drain: Watch,
     /// The fetch loops and the committer.
     pub(crate) tasks: JoinSet<()>,
+    /// Where the group deals partitions out.
+    pub(crate) group: Option<Grouped>,
     /// How long running tasks may finish, for the log.
     pub(crate) grace: Duration,
     /// Where others may look at what has been done.
@@ -113,6 +123,7 @@ impl Engine {
                 // Where nobody listens, it is in the log and the summary.
                 let _ = self.listeners.send(event);
             }
+            self.release_settled(now);
             if let Some(ask) = self.scheduler.poll_ask(now) {
                 // There is room for one, and one is under way at most. A committer that is gone is an event.
                 let _ = self.asks.try_send(ask);
@@ -121,6 +132,9 @@ impl Engine {
                 summary.unwritten =
                     [&self.replies, &self.dead_letters].into_iter().flatten().flat_map(Sink::unwritten).collect();
                 self.progress.send_replace(self.scheduler.counters().clone());
+                if let Some(group) = self.group.take() {
+                    group.leave().await;
+                }
                 return summary;
             }
             if now.duration_since(told) >= PROGRESS_INTERVAL {
@@ -145,6 +159,8 @@ impl Engine {
             biased;
             () = self.drain.asked(), if self.scheduler.running() => Event::DrainAsked,
             part = ended(&mut self.tasks, &mut self.replies, &mut self.dead_letters) => Event::Ended(part),
+            // Before what is written: a loss is to be known before what is void because of it.
+            deal = dealt(&mut self.group) => Event::Dealt(deal),
             Some(written) = self.written.recv() => Event::Written(written),
             Some(news) = working.next() => Event::News(news),
             Some(outcome) = self.looked.recv() => Event::Looked(outcome),
@@ -174,14 +190,13 @@ impl Engine {
                     self.take_in(news, working, now);
                 }
             }
-            Event::Looked(committer::Outcome::Looked { findings, kept }) => {
-                self.scheduler.handle_looked(findings, &kept, now);
-            }
+            Event::Looked(committer::Outcome::Looked(looked)) => self.scheduler.handle_looked(looked, now),
             Event::Looked(committer::Outcome::Failed) => self.scheduler.handle_unanswered(now),
             Event::Looked(committer::Outcome::Ended(error)) => {
                 self.scheduler.handle_unanswered(now);
                 self.scheduler.stop(error, now);
             }
+            Event::Dealt(deal) => self.take_deal(deal, now),
             Event::Timeout => {}
             Event::Source(SourceEvent::Fetched { assignment, records, next, epoch, latest }) => {
                 self.scheduler.handle_fetched(assignment, records, (next, epoch), latest, now);
@@ -205,18 +220,22 @@ impl Engine {
 
     /// Starts the fetch loops that are to begin, and ends those of lives that are over.
     fn begin_fetching(&mut self) {
-        let mut begun = false;
+        let mut changed = false;
         while let Some(begin) = self.scheduler.poll_begin() {
-            begun = true;
+            changed = true;
             let room = self.fetching.get(&begin.id).map(|fetching| Arc::clone(&fetching.room));
             let (id, scheduler, limits) = (begin.id, &self.scheduler, &self.limits);
             limits.share(scheduler.partitions());
             self.fetching.insert(id, (self.start_fetching)(begin, room, &mut self.tasks));
         }
-        if begun {
-            for (id, fetching) in &self.fetching {
-                fetching.over.store(!self.scheduler.reads_on(*id), Ordering::Relaxed);
+        while let Some(id) = self.scheduler.poll_over() {
+            changed = true;
+            if let Some(fetching) = self.fetching.get(&id) {
+                fetching.over.store(true, Ordering::Relaxed);
             }
+        }
+        if changed {
+            self.limits.share(self.scheduler.partitions());
             // What a loop still holds of its room comes back to it.
             self.fetching.retain(|id, fetching| self.scheduler.knows(*id) || Arc::strong_count(&fetching.room) > 1);
         }
@@ -231,7 +250,7 @@ impl Engine {
             sink.as_mut().expect("the policy asks only for topics that there are").push(write);
         }
         for sink in [&mut self.replies, &mut self.dead_letters].into_iter().flatten() {
-            sink.flush();
+            sink.flush(self.group.as_ref().map_or(0, |group| group.era));
         }
     }
 

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 pub mod batch;
 pub mod data_plane;
+pub(crate) mod member_offsets;
 pub mod offsets;
 pub mod partitioner;
 pub mod reader;

@@ -45,10 +45,11 @@
 //! 1. [`record`]: what flows through.
 //! 2. [`task`]: what you write. [`Longshore`] and its [`Builder`] run it; [`config`] has all the settings, [`Drain`] ends
 //!    a run, [`Progress`] looks at it, [`Summary`] tells what was done, and [`error`] why it ended.
-//! 3. [`fate`], [`tracker`], [`scheduler`]: the core, which decides. It is pure: events in, decisions out, time is an
+//! 3. [`fate`], [`tracker`], [`progress`], [`scheduler`]: the core, which decides. It is pure: events in, decisions out, time is an
 //!    argument. A simulator plays whole runs with it.
 //! 4. [`pool`], [`source`], [`sink`], [`offsets`], [`kafka`]: the shell, which acts.
-#![cfg_attr(feature = "broker", doc = "5. [`broker`]: a Kafka in memory, for tests and for trying things.")]
+//! 5. [`inspect`]: how a group stands, looked at from outside.
+#![cfg_attr(feature = "broker", doc = "6. [`broker`]: a Kafka in memory, for tests and for trying things.")]
 //!
 //! `docs/architecture.md` says what must stay so when any of this changes.
 
@@ -62,19 +63,24 @@ mod engine;
 pub mod error;
 pub mod event;
 pub mod fate;
+mod group;
+pub mod inspect;
 pub mod kafka;
 pub mod lineage;
 mod longshore;
 pub mod loss;
+mod membership;
 pub mod offsets;
 pub mod page;
 pub mod pool;
+pub mod progress;
 pub mod record;
 mod room;
 pub mod scheduler;
 pub mod secret;
 pub mod sink;
 pub mod source;
+mod standing;
 mod startup;
 pub mod task;
 #[cfg(test)]

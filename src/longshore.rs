@@ -1,6 +1,7 @@
 //! A run, from its start to its summary: [`Longshore`], its [`Builder`], and [`Progress`] to look at it from outside.
 
 use std::{
+    ops::ControlFlow,
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
@@ -11,12 +12,13 @@ use tokio::{
 };
 
 use crate::{
-    committer::Committer,
+    committer::{Committer, FINDING_OUT, metadata::Metadata},
     config::{Assign, Config, ConfigErrors, Settings},
     drain::{self, Drain, Watch},
-    engine::{Engine, Fetching, StartFetching},
+    engine::{Engine, Fetching, Grouped, StartFetching},
     error::RunError,
     event::Event,
+    group::Steward,
     kafka::{
         partitioner::partition_of,
         reader::{Readers, WireReaders},
@@ -169,7 +171,15 @@ impl Longshore {
     /// # Errors
     /// Why the run could not begin. Once it has begun there is a summary, whose [`error`](Summary::error) says why it
     /// ended, if not by wish.
-    pub async fn run(mut self) -> Result<Summary, RunError> {
+    pub async fn run(self) -> Result<Summary, RunError> {
+        match self.prepare().await? {
+            ControlFlow::Continue(engine) => Ok(engine.run().await),
+            ControlFlow::Break(summary) => Ok(summary),
+        }
+    }
+
+    /// All that comes before the engine runs: the engine, or, where the run was drained meanwhile, its summary.
+    pub(crate) async fn prepare(mut self) -> Result<ControlFlow<Summary, Engine>, RunError> {
         let begun = Instant::now();
         let rules = Rules {
             workers: self.config.workers,
@@ -179,6 +189,7 @@ impl Longshore {
             on_data_loss: self.config.on_data_loss,
             patience: self.config.startup_timeout,
             all_partitions: self.config.assign == Assign::All,
+            several_topics: self.config.topics.len() > 1 || self.config.topic_pattern.is_some(),
             until_end: self.config.until_end,
         };
         let mut scheduler = Scheduler::new(rules, begun);
@@ -187,8 +198,8 @@ impl Longshore {
             () = self.watch.asked() => None,
         };
         match ready {
-            Some(ready) => Ok(self.engine(scheduler, ready)?.run().await),
-            None => Ok(scheduler.summary(Instant::now())),
+            Some(ready) => Ok(ControlFlow::Continue(self.engine(scheduler, ready)?)),
+            None => Ok(ControlFlow::Break(scheduler.summary(Instant::now()))),
         }
     }
 
@@ -206,23 +217,23 @@ impl Longshore {
     /// Puts the parts together and starts those that run beside the engine.
     fn engine(self, mut scheduler: Scheduler, ready: Ready) -> Result<Engine, RunError> {
         let Self { config, task, watch, progress, listeners, .. } = self;
-        let Ready { cluster, topic, id, store, assignments, there, losses, lag, replies, dead_letters } = ready;
+        let Ready { cluster, store, taken, losses, lag, partitions, member, standing, replies, dead_letters } = ready;
         let pool = Pool::new(task, config.format, config.policy, config.group.as_str().into(), config.workers)
             .map_err(|_| RunError::Fault { part: "the pool, which cannot start a single thread," })?;
         pool.warm_up(usize::try_from(lag).unwrap_or_default());
-        let wire = WireReaders::new(&cluster, Arc::clone(&topic), config.isolation, config.max_in_flight_bytes);
-        let readers = Readers::new(wire, config.reader, assignments.len());
+        let wire = WireReaders::new(&cluster, config.isolation, config.max_in_flight_bytes);
+        let readers = Readers::new(wire, config.reader, partitions);
         let limits = Arc::new(Limits::new(config.max_in_flight, config.max_in_flight_bytes));
         let mut tasks = JoinSet::new();
 
-        limits.share(assignments.len());
-        let (events, fetched) = mpsc::channel(assignments.len().max(8));
+        limits.share(partitions);
+        let (events, fetched) = mpsc::channel(partitions.max(8));
         let fetch_limits = Arc::clone(&limits);
         let start_fetching: StartFetching = Box::new(move |begin, room, tasks| {
             let room = room.unwrap_or_else(|| Arc::new(fetch_limits.partition_room(config.workers)));
             let over = Arc::new(AtomicBool::new(false));
             let fetch_loop = FetchLoop {
-                reader: readers.partition(begin.source.partition, begin.topic_id),
+                reader: readers.partition(&begin.source, begin.topic_id),
                 assignment: begin.id,
                 source: begin.source,
                 limits: Arc::clone(&fetch_limits),
@@ -237,23 +248,31 @@ impl Longshore {
 
         let (asks, requests) = mpsc::channel(1);
         let (outcomes, looked) = mpsc::channel(1);
-        let log = TopicWatch { cluster: cluster.clone(), topic: Arc::clone(&topic) };
-        tasks.spawn(Committer { topic, id, log, store, requests, outcomes }.run());
+        let ids = taken.iter().map(|taken| (Arc::clone(&taken.topic), taken.id)).collect();
+        let (log, metadata) = (TopicWatch { cluster: cluster.clone() }, Metadata::default());
+        tasks.spawn(Committer { ids, log, store, metadata, patience: FINDING_OUT, requests, outcomes }.run());
 
         let (told, written) = mpsc::channel(64);
         let sink = |to: Option<Written>| {
             to.map(|Written { topic, partitions }| {
                 // Each with connections of its own: a write may take its time, and nobody is to wait behind it.
                 let writer = |partition| WireWriter::new(cluster.apart(), Arc::clone(&topic), partition);
-                Sink::start(&topic, partitions, config.max_in_flight, partition_of, writer, &told, &listeners)
+                let limits = (config.max_in_flight, &standing);
+                Sink::start(&topic, partitions, limits, partition_of, writer, &told, &listeners)
             })
         };
         let (replies, dead_letters) = (sink(replies), sink(dead_letters));
 
         for loss in losses {
-            scheduler.lose(loss);
+            scheduler.tell_loss(loss);
         }
-        scheduler.assign(id, assignments, there, Instant::now());
+        let group = member.map(|member| {
+            let (steward, link) = Steward::new(Arc::new(config.clone()), cluster.clone(), member);
+            Grouped::start(steward, link)
+        });
+        if group.is_none() {
+            scheduler.assign(taken, Instant::now());
+        }
         Ok(Engine {
             scheduler,
             pool,
@@ -268,6 +287,7 @@ impl Longshore {
             looked,
             drain: watch,
             tasks,
+            group,
             grace: config.grace,
             progress,
             listeners,
@@ -301,8 +321,10 @@ impl Builder {
         brokers(&str) => |s, list| s.brokers = list.split(',').map(str::to_owned).collect();
         /// The group, for which progress is kept.
         group(impl Into<String>) => |s, group| s.group = Some(group.into());
-        /// The topic to work off.
-        topic(impl Into<String>) => |s, topic| s.topic = Some(topic.into());
+        /// A topic to work off. To name several, say it several times.
+        topic(impl Into<String>) => |s, topic| s.topics.push(topic.into());
+        /// Topics to work off, separated by commas.
+        topics(&str) => |s, list| s.topics.extend(list.split(',').map(|topic| topic.trim().to_owned()));
         /// Where answers go.
         reply_topic(impl Into<String>) => |s, topic| s.reply_topic = Some(topic.into());
         /// Where malformed and failed messages go.
@@ -325,6 +347,10 @@ impl Builder {
         isolation(crate::config::Isolation) => |s, isolation| s.isolation = isolation;
         /// Which partitions to work off.
         assign(crate::config::Assign) => |s, assign| s.assign = assign;
+        /// How to be a member of the group.
+        membership(crate::config::MembershipSettings) => |s, membership| s.membership = membership;
+        /// Topics to work off, by a regular expression that is to match whole names.
+        topic_regex(impl Into<String>) => |s, regex| s.topic_regex = Some(regex.into());
         /// Where offsets are kept.
         offsets(crate::config::Offsets) => |s, offsets| s.offsets = offsets;
         /// The least time between two commits.
@@ -335,6 +361,9 @@ impl Builder {
         until_end(bool) => |s, until_end| s.until_end = until_end;
         /// What follows when messages are gone that were not worked off.
         on_data_loss(crate::loss::OnDataLoss) => |s, wish| s.on_data_loss = wish;
+        /// Whether to believe what Confluent's Parallel Consumer says is finished above its commits. Nobody can check it: it
+        /// names neither topic nor offset.
+        trust_foreign_progress(bool) => |s, trust| s.trust_foreign_progress = trust;
         /// How long to wait at the start for brokers and topic to be there, and for a topic that was deleted to be made
         /// anew.
         startup_timeout(std::time::Duration) => |s, timeout| s.startup_timeout = timeout;

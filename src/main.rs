@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 async fn dispatch(args: Args) -> anyhow::Result<u8> {
     match args.command {
         Command::Run(args) => Box::pin(commands::run(*args)).await,
+        Command::Inspect(args) => Box::pin(commands::inspect(*args)).await,
         #[cfg(feature = "broker")]
         Command::Demo(args) => Box::pin(commands::demo(args)).await,
         #[cfg(feature = "broker")]

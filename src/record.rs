@@ -82,6 +82,19 @@ impl LeaderEpoch {
     pub const UNKNOWN: Self = Self(-1);
 }
 
+/// A topic of a run: a number that is given to a name once, and not again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicIndex(pub u32);
+
+/// A partition of a run, as it is looked up for every record: cheap to copy and to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionKey {
+    /// Of which topic.
+    pub topic: TopicIndex,
+    /// The partition's number, from 0.
+    pub number: i32,
+}
+
 /// One life of a partition in this process: from its assignment to its end. Never used twice.
 ///
 /// Whatever is under way for a partition carries this number, so that what comes back late, from a past life, is known

@@ -60,6 +60,12 @@ impl Room {
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
     }
 
+    /// How much is taken.
+    #[cfg(all(test, feature = "broker"))]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
     /// Gives `count` back.
     pub(crate) fn give(&self, count: usize) {
         let before = self.used.fetch_sub(count, Ordering::AcqRel);

@@ -15,19 +15,24 @@
 //! what is in flight, until then.
 //!
 //! All that is kept of a partition belongs to one life of it (`lives.rs`): where the log turns out to be another, a new
-//! life begins, and what still runs of the old one comes to nothing.
+//! life begins, and what still runs of the old one comes to nothing. The topics of a run are told apart throughout
+//! (`topics.rs`): what is odd with one is no matter of the others. Partitions may come and go while it runs (`leaving.rs`).
 //!
 //! Deliberately not here: fetching and its limits (`source.rs`), threads (`pool.rs`), retries of writes (`sink.rs`).
 
 mod asks;
 mod counters;
+mod leaving;
 mod lives;
 mod parts;
 mod phase;
+mod progress;
 #[cfg(test)]
 mod sim;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,44 +40,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::counters::{Counters, Summary};
 pub use self::parts::{
     Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
-    Load, MAX_LOAD, Rules, Ticket, Write, Written,
+    Load, Looked, MAX_LOAD, Newcomers, Rules, Said, Taken, Ticket, TopicAsk, Write, Written,
+};
+pub use self::progress::{HURRY, HURRY_AFTER};
+pub use self::{
+    counters::Counters,
+    summary::{PartitionOffsets, Summary},
 };
 use self::{
-    parts::{Defect, LOAD_TIME, Life, Partition, SHORT_TASK},
+    parts::{Asked, Defect, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
     phase::Phase,
+    topics::Topics,
 };
 use crate::{
     error::RunError,
     event::Event,
     fate::{self, Done, Ending, Fate, Step},
     loss::DataLoss,
-    record::{AssignmentId, LeaderEpoch, Offset, Record, TopicId, TopicPartition},
+    record::{AssignmentId, LeaderEpoch, Offset, PartitionKey, Record, TopicId, TopicIndex, TopicPartition},
     task::Failure,
 };
 
 /// See the [module's documentation](self).
 ///
-/// - in: [`assign`](Self::assign), `handle_*`, [`drain`](Self::drain), [`stop`](Self::stop)
-/// - out: `poll_*`, each until it gives `None`, in the order begin, load, write, freed, event, ask, timeout, end
+/// - in: [`assign`](Self::assign), [`revoke`](Self::revoke), [`release`](Self::release), [`lose`](Self::lose), `handle_*`,
+///   [`drain`](Self::drain), [`stop`](Self::stop)
+/// - out: `poll_*`, each until it gives `None`, in the order begin, over, load, write, freed, event, settled, ask, timeout,
+///   end
 /// - to look at: [`counters`](Self::counters), [`summary`](Self::summary), [`running`](Self::running)
 pub struct Scheduler {
     rules: Rules,
-    /// The topic that is read.
-    topic: Arc<str>,
-    topic_id: TopicId,
-    /// Partitions that are there and not ours.
-    ignored: BTreeSet<i32>,
-    partitions: BTreeMap<i32, Partition>,
+    topics: Topics,
     lives: BTreeMap<AssignmentId, Life>,
     next_life: u64,
     begins: VecDeque<Begin>,
+    /// Lives that are not read any more.
+    over: VecDeque<AssignmentId>,
+    /// Partitions that were revoked, and of which something is still to be finished or committed.
+    settling: BTreeMap<PartitionKey, Settling>,
+    /// How often everything was lost.
+    era: u64,
+    /// What was last committed for partitions that are not ours any more.
+    parted: BTreeMap<Arc<TopicPartition>, Offset>,
     events: VecDeque<Event>,
     losses: Vec<DataLoss>,
-    /// Since when the topic is not there.
-    missing_since: Option<Instant>,
     ready: VecDeque<AssignmentId>,
     writes: VecDeque<Write>,
     freed: VecDeque<AssignmentId>,
@@ -86,10 +99,13 @@ pub struct Scheduler {
     task_nanos: u64,
     /// Partitions that have not come to the end that `--until-end` gives them.
     open: usize,
-    /// What is being asked for: the offsets that are being committed, or none.
-    asking: Option<BTreeMap<i32, Offset>>,
+    /// What is being asked for: what is being committed, or nothing.
+    asking: Option<BTreeMap<PartitionKey, Asked>>,
     next_look: Instant,
     next_commit: Instant,
+    /// When to commit if much has finished, and how much has since the last commit was asked for.
+    hurried_commit: Instant,
+    finished_since: u64,
     /// The last commit was not acknowledged, so that the next one has to wait for its time.
     commit_failed: bool,
     /// Something may have changed that is to be committed.
@@ -110,16 +126,16 @@ impl Scheduler {
         assert!(rules.workers > 0, "no workers");
         Self {
             rules,
-            topic: "".into(),
-            topic_id: TopicId::default(),
-            ignored: BTreeSet::new(),
-            partitions: BTreeMap::new(),
+            topics: Topics::default(),
             lives: BTreeMap::new(),
             next_life: 0,
             begins: VecDeque::new(),
+            over: VecDeque::new(),
+            settling: BTreeMap::new(),
+            era: 0,
+            parted: BTreeMap::new(),
             events: VecDeque::new(),
             losses: Vec::new(),
-            missing_since: None,
             ready: VecDeque::new(),
             writes: VecDeque::new(),
             freed: VecDeque::new(),
@@ -131,6 +147,8 @@ impl Scheduler {
             asking: None,
             next_look: now + LOOK,
             next_commit: now,
+            hurried_commit: now,
+            finished_since: 0,
             commit_failed: false,
             maybe_dirty: false,
             idle_commit: now + IDLE_COMMIT,
@@ -139,30 +157,6 @@ impl Scheduler {
             counters: Counters::new(now),
             #[cfg(test)]
             defect: None,
-        }
-    }
-
-    /// Takes partitions of the topic `id` on, all of one assignment at once: the run may be over when all of them are at
-    /// their end. The first commit of each is due at once. The others of the partitions that `there` are, are not ours.
-    pub fn assign(&mut self, id: TopicId, assignments: Vec<Assignment>, there: BTreeSet<i32>, now: Instant) {
-        self.topic_id = id;
-        if let Some(assignment) = assignments.first() {
-            self.topic = Arc::clone(&assignment.source.topic);
-        }
-        self.open += assignments.len();
-        let first_commit = self.breaks(Defect::SkipFirstCommit).then_some(now);
-        let numbers: Vec<_> = assignments.iter().map(|assignment| assignment.source.partition).collect();
-        self.ignored = there.into_iter().filter(|partition| !numbers.contains(partition)).collect();
-        for assignment in assignments {
-            let Assignment { id, source, committed, .. } = &assignment;
-            let (number, source, committed) = (source.partition, Arc::clone(source), *committed);
-            let partition = Partition { source, lives: vec![*id], committed, committed_at: first_commit, ended: false };
-            let known = self.partitions.insert(number, partition);
-            assert!(known.is_none(), "partition {number} assigned twice");
-            self.begin(assignment);
-        }
-        for number in numbers {
-            self.progressed(number, now);
         }
     }
 
@@ -176,7 +170,7 @@ impl Scheduler {
         latest: Offset,
         now: Instant,
     ) {
-        let Some(life) = self.lives.get_mut(&id).filter(|life| life.until.is_none()) else {
+        let Some(life) = self.lives.get_mut(&id).filter(|life| life.reads_on()) else {
             // A life that is over reads nothing more.
             let bytes = records.iter().map(Record::size).sum();
             self.strays.push_back((id, Freed { records: records.len(), bytes }));
@@ -185,7 +179,9 @@ impl Scheduler {
         let any = !records.is_empty();
         for record in records {
             let beyond = life.end.is_some_and(|end| record.offset >= end);
-            if beyond || !self.phase.is_running() {
+            let known = !beyond && self.phase.is_running() && life.tracker.pass(record.offset);
+            self.counters.already_finished += u64::from(known);
+            if beyond || known || !self.phase.is_running() {
                 life.freed.records += 1;
                 life.freed.bytes += record.size();
                 continue;
@@ -202,9 +198,9 @@ impl Scheduler {
             }
             life.latest = latest;
         }
-        let number = life.source.partition;
+        let key = life.key;
         self.queue(id);
-        self.progressed(number, now);
+        self.progressed(key, now);
     }
 
     /// Takes in how tasks went.
@@ -256,13 +252,11 @@ impl Scheduler {
                 life.tracker.give_back(record.offset, record);
             }
         }
-        if !self.lives.contains_key(&id) {
-            return;
-        }
-        if self.phase.is_running() {
-            self.queue(id);
-        } else {
-            self.abandon(id);
+        match self.lives.get(&id) {
+            None => {}
+            Some(life) if life.leaving => self.abandon_and_free(id),
+            Some(_) if self.phase.is_running() => self.queue(id),
+            Some(_) => self.abandon(id),
         }
     }
 
@@ -273,18 +267,20 @@ impl Scheduler {
 
     /// Takes in what became of a write.
     pub fn handle_written(&mut self, written: Written, now: Instant) {
-        self.writing -= 1;
-        let (ticket, too_large) = match written {
-            Written::Acknowledged(ticket) => (ticket, None),
-            Written::TooLarge(ticket, record) => (ticket, Some(record)),
+        let (ticket, too_large, void) = match written {
+            Written::Acknowledged(ticket) => (ticket, None, false),
+            Written::TooLarge(ticket, record) => (ticket, Some(record), false),
+            Written::Void(ticket) => (ticket, None, true),
         };
         let Ticket { assignment, offset, size, kind, then, instead } = ticket;
-        if too_large.is_none() {
+        self.written(assignment);
+        if too_large.is_none() && !void {
             self.counters.count_written(kind);
         }
         if self.lives.get(&assignment).is_none_or(|life| life.is_past(offset)) {
             return self.lay(assignment, size);
         }
+        assert!(!void, "the loss is told before what is void because of it");
         let step = match too_large {
             None => then.map(|step| *step),
             Some(record) => match fate::smaller(Step { kind, record, then, instead }) {
@@ -426,8 +422,17 @@ impl Scheduler {
             self.finish(assignment, offset, size, now);
         }
         self.writing += 1;
+        self.lives.get_mut(&assignment).expect("it is there").writing += 1;
         let ticket = Ticket { assignment, offset, size, kind, then, instead };
         self.writes.push_back(Write { kind, ticket, record });
+    }
+
+    /// A write has come to its end.
+    fn written(&mut self, assignment: AssignmentId) {
+        self.writing -= 1;
+        if let Some(life) = self.lives.get_mut(&assignment) {
+            life.writing -= 1;
+        }
     }
 
     fn finish(&mut self, id: AssignmentId, offset: Offset, size: usize, now: Instant) {
@@ -439,26 +444,27 @@ impl Scheduler {
         life.freed.records += 1;
         life.freed.bytes += size;
         self.counters.last_finished = Some(now);
-        let number = life.source.partition;
+        let key = life.key;
         if life.until.is_some() {
             self.forget_if_done(id);
         }
+        self.note_finished(key);
         if self.lives.contains_key(&id) {
             self.queue(id);
         }
-        self.progressed(number, now);
+        self.progressed(key, now);
     }
 
     /// Notes that the committable offset may have moved. With `--until-end`, begins the end when all is done.
-    fn progressed(&mut self, number: i32, now: Instant) {
+    fn progressed(&mut self, key: PartitionKey, now: Instant) {
         self.maybe_dirty = true;
-        let Some(partition) = self.partitions.get(&number) else { return };
+        let Some(partition) = self.topics.partition(key) else { return };
         let at_end = partition.lives.iter().all(|id| {
             let life = &self.lives[id];
             life.is_done() || life.is_at_end()
         });
         if at_end && !partition.ended && !self.lives[&partition.current()].is_done() {
-            self.partitions.get_mut(&number).expect("it is there").ended = true;
+            self.topics.partition_mut(key).expect("it is there").ended = true;
             self.open -= 1;
             if self.open == 0 {
                 self.drain(now);

@@ -35,6 +35,7 @@ use crate::{
     event::Event,
     record::Outgoing,
     scheduler::{Ticket, Write, Written},
+    standing::{Era, May, Standing},
     watched,
 };
 
@@ -76,11 +77,16 @@ pub trait PartitionWriter: Send + 'static {
     /// [`TooLarge`](WriteError::TooLarge), the same records have to be written before any others, so that a writer can
     /// see to it that they are not there twice.
     fn write(&mut self, records: &[Outgoing]) -> impl Future<Output = Result<(), WriteError>> + Send;
+
+    /// What could not be written is given up: other records may follow.
+    fn give_up(&mut self);
 }
 
 /// What goes to one partition: tickets, and beside each the record that it is for.
 #[derive(Default)]
 struct Parcel {
+    /// When it set out.
+    era: Era,
     tickets: Vec<Ticket>,
     records: Vec<Outgoing>,
 }
@@ -103,7 +109,7 @@ impl Sink {
     pub(crate) fn start<W: PartitionWriter>(
         topic: &Arc<str>,
         partitions: i32,
-        max_in_flight: usize,
+        (max_in_flight, standing): (usize, &Standing),
         partition_of: fn(&[u8], i32) -> i32,
         mut writer: impl FnMut(i32) -> W,
         written: &mpsc::Sender<Vec<Written>>,
@@ -116,7 +122,8 @@ impl Sink {
             .map(|partition| {
                 let (sender, incoming) = mpsc::channel(max_in_flight);
                 let (writer, written, alarm) = (writer(partition), written.clone(), Arc::clone(&alarm));
-                loops.spawn(WriteLoop { partition, writer, incoming, written, alarm }.run());
+                let standing = standing.clone();
+                loops.spawn(WriteLoop { partition, writer, incoming, written, alarm, standing }.run());
                 sender
             })
             .collect();
@@ -135,10 +142,11 @@ impl Sink {
         parcel.records.push(write.record);
     }
 
-    /// Sends what was pushed on its way.
-    pub(crate) fn flush(&mut self) {
+    /// Sends what was pushed on its way, in this era.
+    pub(crate) fn flush(&mut self, era: Era) {
         for (parcel, partition) in self.collected.iter_mut().zip(&self.partitions) {
             if !parcel.tickets.is_empty() {
+                parcel.era = era;
                 // There is room: each parcel holds a record at least, and the records in flight are bounded. A loop ends
                 // only with its sink, or by a fault that `lost` tells of.
                 let _ = partition.try_send(std::mem::take(parcel));
@@ -164,6 +172,7 @@ struct WriteLoop<W> {
     incoming: mpsc::Receiver<Parcel>,
     written: mpsc::Sender<Vec<Written>>,
     alarm: Arc<Alarm>,
+    standing: Standing,
 }
 
 impl<W: PartitionWriter> WriteLoop<W> {
@@ -172,13 +181,15 @@ impl<W: PartitionWriter> WriteLoop<W> {
         while self.incoming.recv_many(&mut parcels, MAX_BATCH_RECORDS).await > 0 {
             let mut batch = Parcel::default();
             let mut bytes = 0;
-            for (ticket, record) in parcels.drain(..).flat_map(|p| p.tickets.into_iter().zip(p.records)) {
+            let all = parcels.drain(..).flat_map(|p| p.tickets.into_iter().zip(p.records).map(move |it| (p.era, it)));
+            for (era, (ticket, record)) in all {
                 let size = record.size();
-                if bytes + size > MAX_BATCH_BYTES || batch.tickets.len() >= MAX_BATCH_RECORDS {
+                let full = bytes + size > MAX_BATCH_BYTES || batch.tickets.len() >= MAX_BATCH_RECORDS;
+                if full || (era != batch.era && !batch.tickets.is_empty()) {
                     self.write(std::mem::take(&mut batch)).await;
                     bytes = 0;
                 }
-                bytes += size;
+                (batch.era, bytes) = (era, bytes + size);
                 batch.tickets.push(ticket);
                 batch.records.push(record);
             }
@@ -191,12 +202,13 @@ impl<W: PartitionWriter> WriteLoop<W> {
         // What is too large as a batch is tried in halves, down to the record that is to blame.
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
-            let written = match self.write_part(&part.records).await {
+            let written = match self.write_part(part.era, &part.records).await {
                 Fit::Fits => part.tickets.into_iter().map(Written::Acknowledged).collect(),
+                Fit::Lost => part.tickets.into_iter().map(Written::Void).collect(),
                 Fit::TooLarge if part.tickets.len() > 1 => {
                     let half = part.tickets.len() / 2;
-                    let second =
-                        Parcel { tickets: part.tickets.split_off(half), records: part.records.split_off(half) };
+                    let (tickets, records) = (part.tickets.split_off(half), part.records.split_off(half));
+                    let second = Parcel { era: part.era, tickets, records };
                     parts.extend([second, part]);
                     continue;
                 }
@@ -209,12 +221,23 @@ impl<W: PartitionWriter> WriteLoop<W> {
         }
     }
 
-    /// Tries until it is known whether the records fit.
-    async fn write_part(&mut self, records: &[Outgoing]) -> Fit {
+    /// Tries until it is known whether the records fit, or they are not ours to send any more.
+    async fn write_part(&mut self, era: Era, records: &[Outgoing]) -> Fit {
         let begun = Instant::now();
         let mut backoff = Backoff::new();
         let mut reason = "no acknowledgement yet".to_owned();
         let fit = loop {
+            match self.standing.may(era) {
+                May::Send => {}
+                May::Never => {
+                    self.writer.give_up();
+                    break Fit::Lost;
+                }
+                May::Wait => {
+                    self.standing.changed().await;
+                    continue;
+                }
+            }
             let error = match self.attempt(records, begun, &reason).await {
                 Ok(()) => break Fit::Fits,
                 Err(WriteError::TooLarge { .. }) => break Fit::TooLarge,
@@ -244,4 +267,5 @@ impl<W: PartitionWriter> WriteLoop<W> {
 enum Fit {
     Fits,
     TooLarge,
+    Lost,
 }

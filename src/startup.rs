@@ -1,35 +1,44 @@
-//! From a configuration to a run that can begin: the group, the topics, and where each partition begins.
+//! From a configuration to a run that can begin: the group, the topics, and where each of their partitions begins.
 //!
 //! All of it is tried again, until `--startup-timeout`, for as long as what is in the way may pass: a broker that is not
 //! up yet, a topic that somebody is about to create. What will not pass ends the start at once.
 
 mod begins;
+mod deal;
+mod progress;
+mod store;
+mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::future::try_join_all;
+
+use self::begins::{Begins, Begun, NotYet, Sharing};
+pub(crate) use self::{
+    deal::{Dealt, deal},
+    store::Store,
+    watch::TopicWatch,
+};
 use crate::{
     backoff::Backoff,
-    committer::Log,
     config::{Assign, Config, Offsets},
     error::RunError,
     kafka::{
         Deadlines, Isolation,
-        offsets::KafkaOffsets,
+        member_offsets::MemberOffsets,
         wire::{At, Cluster, GroupView, TopicView, WireError},
         with_causes,
     },
-    lineage::{EpochEnd, Look},
     loss::DataLoss,
-    offsets::{Committed, FileOffsets, Former, MemoryOffsets, OffsetStore, OpenError, StoreError},
-    record::{LeaderEpoch, Offset, TopicId, TopicPartition},
-    scheduler::Assignment,
+    offsets::{Committed, Former, OffsetStore, StoreError},
+    record::{LeaderEpoch, TopicPartition},
+    scheduler::Taken,
+    standing::{Standing, State},
 };
-
-use self::begins::{Begins, Begun, Unbegun};
 
 /// As whom we appear at the broker.
 const CLIENT_ID: &str = "longshore";
@@ -37,16 +46,18 @@ const CLIENT_ID: &str = "longshore";
 /// All that a run needs to begin.
 pub(crate) struct Ready {
     pub(crate) cluster: Cluster,
-    pub(crate) topic: Arc<str>,
-    pub(crate) id: TopicId,
     pub(crate) store: Store,
-    pub(crate) assignments: Vec<Assignment>,
-    /// All partitions that the topic has.
-    pub(crate) there: BTreeSet<i32>,
+    /// What is worked off, of each topic.
+    pub(crate) taken: Vec<Taken>,
     /// What is gone, and what the user wants to go on without.
     pub(crate) losses: Vec<DataLoss>,
     /// How many offsets lie between where we begin and the ends of the logs.
     pub(crate) lag: i64,
+    /// How many partitions there are to be read, at the most.
+    pub(crate) partitions: usize,
+    /// Where the group deals partitions out: what tells the standing that the store and the sinks look at.
+    pub(crate) member: Option<tokio::sync::watch::Sender<State>>,
+    pub(crate) standing: Standing,
     pub(crate) replies: Option<Written>,
     pub(crate) dead_letters: Option<Written>,
 }
@@ -58,7 +69,7 @@ pub(crate) struct Written {
 }
 
 /// Why the start did not succeed this time.
-enum Trouble {
+pub(crate) enum Trouble {
     /// It may, in a moment.
     Passing(String),
     /// It will not.
@@ -114,48 +125,104 @@ pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
 
 /// One try, from the first question to the last.
 async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
-    if config.offsets == Offsets::Kafka {
+    if config.offsets == Offsets::Kafka && config.assign != Assign::Group {
         refuse_live_group(&cluster.group(&config.group).await?, &config.group)?;
     }
-    let view = cluster.topic(&config.topic).await?;
-    let view = view.ok_or_else(|| Trouble::Passing(format!("there is no topic {} yet", config.topic)))?;
-    let topic: Arc<str> = config.topic.as_str().into();
-    let partitions = choose(config, &view)?;
+    let found = find(config, cluster).await?;
     let replies = prepare(cluster, config.reply_topic.as_deref()).await?;
     let dead_letters = prepare(cluster, config.dead_letter_topic.as_deref()).await?;
-    let mut store = Store::open(config, cluster, view.id)?;
-    let there: BTreeSet<i32> = view.partitions.iter().map(|view| view.partition).collect();
+    let partitions = found.iter().map(|topic| topic.partitions.len()).sum();
+    if config.assign == Assign::Group {
+        let (member, standing) = Standing::told(State { era: 0, identity: None, good_until: None });
+        let store = Store::Member(MemberOffsets::new(cluster.clone(), &*config.group, standing.clone()));
+        let (cluster, member) = (cluster.clone(), Some(member));
+        let (taken, losses, lag) = (Vec::new(), Vec::new(), 0);
+        return Ok(Ready { cluster, store, taken, losses, lag, partitions, member, standing, replies, dead_letters });
+    }
+    let ids: BTreeMap<_, _> = found.iter().map(|topic| (Arc::clone(&topic.name), topic.view.id)).collect();
+    let mut store = Store::open(config, cluster, &ids)?;
     // Those that are not ours, too: they tell what a partition without an offset means.
-    let committed = store.load(&there.iter().copied().collect::<Vec<_>>()).await?;
-    let asked = committed.iter().filter(|(partition, _)| partitions.contains(partition));
-    let asked = asked.map(|(partition, committed)| (*partition, committed.leader_epoch));
-    let asked: BTreeMap<_, _> = asked.filter(|(_, epoch)| *epoch != LeaderEpoch::UNKNOWN).collect();
-    let end = match config.isolation {
-        Isolation::ReadUncommitted => At::Latest,
-        Isolation::ReadCommitted => At::Stable,
-    };
-    let begins = Begins {
-        id: view.id,
-        former: store.former(),
-        committed,
-        epoch_ends: if asked.is_empty() { BTreeMap::new() } else { cluster.epoch_ends(&topic, &asked).await? },
-        epochs: view.partitions.iter().map(|view| (view.partition, view.epoch)).collect(),
-        earliest: cluster.offsets(&topic, &partitions, At::Earliest).await?,
-        latest: cluster.offsets(&topic, &partitions, At::Latest).await?,
-        from: config.from,
-        listed: config.assign != Assign::All,
-        on_data_loss: config.on_data_loss,
-        ends: if config.until_end { Some(cluster.offsets(&topic, &partitions, end).await?) } else { None },
-    };
-    let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(&topic), *partition)));
-    let Begun { assignments, losses } = begins.assign(sources, &config.group).map_err(|unbegun| match unbegun {
-        Unbegun::NotYet(reason) => Trouble::Passing(reason),
-        Unbegun::Run(error) => Trouble::Final(error),
-    })?;
-    let lag = assignments.iter().map(|a| begins.latest[&a.source.partition].0 - a.start.0).sum();
-    tell(config, &assignments, lag);
-    let (cluster, id) = (cluster.clone(), view.id);
-    Ok(Ready { cluster, topic, id, store, assignments, there, losses, lag, replies, dead_letters })
+    let there = found.iter().map(|topic| (Arc::clone(&topic.name), topic.there().collect()));
+    let mut committed = store.load(&there.collect()).await?;
+    let begun = found.iter().map(|topic| {
+        let committed = committed.remove(&topic.name).unwrap_or_default();
+        let sharing = if config.assign == Assign::All { Sharing::All } else { Sharing::Listed };
+        topic.begin(config, cluster, committed, store.former(&topic.name), sharing)
+    });
+    let (mut all, mut taken, mut lag) = (Begun::default(), Vec::new(), 0);
+    for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
+        let assignments = all.take_in(begun);
+        lag += behind;
+        let (id, there) = (topic.view.id, topic.there().collect());
+        taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
+    }
+    let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
+    tell(config, &taken, known.tell(&taken), lag);
+    let (cluster, standing) = (cluster.clone(), Standing::fixed());
+    Ok(Ready { cluster, store, taken, losses, lag, partitions, member: None, standing, replies, dead_letters })
+}
+
+/// A topic that is to be worked off.
+struct Found {
+    name: Arc<str>,
+    view: TopicView,
+    /// Which of its partitions.
+    partitions: Vec<i32>,
+}
+
+/// Looks for all topics.
+async fn find(config: &Config, cluster: &Cluster) -> Result<Vec<Found>, Trouble> {
+    let names: Vec<_> = config.topics.iter().map(String::as_str).collect();
+    let views = cluster.topics(&names).await?;
+    let found = names.into_iter().zip(views).map(|(name, view)| {
+        let view = view?.ok_or_else(|| Trouble::Passing(format!("there is no topic {name} yet")))?;
+        Ok(Found { name: name.into(), partitions: choose(config, name, &view)?, view })
+    });
+    found.collect()
+}
+
+impl Found {
+    /// All partitions that it has.
+    fn there(&self) -> impl Iterator<Item = i32> {
+        self.view.partitions.iter().map(|view| view.partition)
+    }
+
+    /// Where each of the partitions begins, and how many offsets lie between that and the ends of the logs.
+    async fn begin(
+        &self,
+        config: &Config,
+        cluster: &Cluster,
+        committed: BTreeMap<i32, Committed>,
+        former: Option<Former>,
+        sharing: Sharing,
+    ) -> Result<(Begun, i64), Trouble> {
+        let Self { name, view, partitions } = self;
+        let asked = committed.iter().filter(|(partition, _)| partitions.contains(partition));
+        let asked = asked.map(|(partition, committed)| (*partition, committed.leader_epoch));
+        let asked: BTreeMap<_, _> = asked.filter(|(_, epoch)| *epoch != LeaderEpoch::UNKNOWN).collect();
+        let end = match config.isolation {
+            Isolation::ReadUncommitted => At::Latest,
+            Isolation::ReadCommitted => At::Stable,
+        };
+        let begins = Begins {
+            id: view.id,
+            former,
+            committed,
+            epoch_ends: if asked.is_empty() { BTreeMap::new() } else { cluster.epoch_ends(name, &asked).await? },
+            epochs: view.partitions.iter().map(|view| (view.partition, view.epoch)).collect(),
+            earliest: cluster.offsets(name, partitions, At::Earliest).await?,
+            latest: cluster.offsets(name, partitions, At::Latest).await?,
+            from: config.from,
+            sharing,
+            on_data_loss: config.on_data_loss,
+            trust_foreign: config.trust_foreign_progress,
+            ends: if config.until_end { Some(cluster.offsets(name, partitions, end).await?) } else { None },
+        };
+        let sources = partitions.iter().map(|partition| Arc::new(TopicPartition::new(Arc::clone(name), *partition)));
+        let begun = begins.assign(sources).map_err(|NotYet(reason)| Trouble::Passing(reason))?;
+        let behind = begun.assignments.iter().map(|a| begins.latest[&a.source.partition].0 - a.start.0).sum();
+        Ok((begun, behind))
+    }
 }
 
 /// Fixed partitions and a group that deals them out would work against each other.
@@ -173,17 +240,17 @@ fn refuse_live_group(view: &GroupView, group: &str) -> Result<(), Trouble> {
     Err(Trouble::Final(RunError::NotAlone { reason }))
 }
 
-fn choose(config: &Config, view: &TopicView) -> Result<Vec<i32>, Trouble> {
+fn choose(config: &Config, topic: &str, view: &TopicView) -> Result<Vec<i32>, Trouble> {
     let there: Vec<_> = view.partitions.iter().map(|view| view.partition).collect();
     if there.is_empty() {
-        return Err(Trouble::Passing(format!("topic {} has no partitions yet", config.topic)));
+        return Err(Trouble::Passing(format!("topic {topic} has no partitions yet")));
     }
     match &config.assign {
-        Assign::All => Ok(there),
+        Assign::All | Assign::Group => Ok(there),
         Assign::Partitions(wanted) => match wanted.iter().find(|partition| !there.contains(partition)) {
             None => Ok(wanted.iter().copied().collect()),
             Some(partition) => Err(Trouble::Final(RunError::NoSuchPartition {
-                topic: config.topic.clone(),
+                topic: topic.to_owned(),
                 partition: *partition,
                 partitions: there.len(),
             })),
@@ -209,105 +276,16 @@ async fn prepare(cluster: &Cluster, topic: Option<&str>) -> Result<Option<Writte
     Ok(Some(Written { topic: topic.into(), partitions }))
 }
 
-fn tell(config: &Config, assignments: &[Assignment], lag: i64) {
-    let new = assignments.iter().filter(|assignment| assignment.committed.is_none()).count();
+fn tell(config: &Config, taken: &[Taken], finished_above: u64, lag: i64) {
+    let assignments = || taken.iter().flat_map(|taken| &taken.assignments);
     tracing::info!(
-        topic = config.topic,
+        topic = config.topics.join(","),
         group = config.group,
-        partitions = assignments.len(),
-        without_offset = new,
+        partitions = assignments().count(),
+        without_offset = assignments().filter(|assignment| assignment.committed.is_none()).count(),
         lag,
         workers = config.workers,
+        finished_above,
         "working off"
     );
-}
-
-/// The offset store that was asked for.
-pub(crate) enum Store {
-    Kafka(KafkaOffsets),
-    File(FileOffsets),
-    Memory(MemoryOffsets),
-}
-
-impl Store {
-    fn open(config: &Config, cluster: &Cluster, id: TopicId) -> Result<Self, Trouble> {
-        Ok(match &config.offsets {
-            Offsets::Kafka => Self::Kafka(KafkaOffsets::new(cluster.clone(), &*config.group, &*config.topic)),
-            Offsets::Memory => Self::Memory(MemoryOffsets::default()),
-            Offsets::File(path) => {
-                Self::File(FileOffsets::open(path, &config.group, &config.topic, id).map_err(|error| {
-                    let reason = with_causes(&error);
-                    Trouble::Final(match error {
-                        OpenError::Damaged { .. } => RunError::OffsetsDamaged { reason },
-                        _ => RunError::Unavailable { reason },
-                    })
-                })?)
-            }
-        })
-    }
-}
-
-impl Store {
-    /// The topic of this name that the store has offsets of, if it is another, and these offsets.
-    fn former(&self) -> Option<Former> {
-        match self {
-            Self::File(store) => store.former(),
-            // With the group, no topic id is kept.
-            Self::Kafka(_) | Self::Memory(_) => None,
-        }
-    }
-}
-
-impl OffsetStore for Store {
-    async fn load(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
-        match self {
-            Self::Kafka(store) => store.load(partitions).await,
-            Self::File(store) => store.load(partitions).await,
-            Self::Memory(store) => store.load(partitions).await,
-        }
-    }
-
-    fn renew(&mut self, id: TopicId) {
-        match self {
-            Self::Kafka(store) => store.renew(id),
-            Self::File(store) => store.renew(id),
-            Self::Memory(store) => store.renew(id),
-        }
-    }
-
-    async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
-        match self {
-            Self::Kafka(store) => store.commit(commits).await,
-            Self::File(store) => store.commit(commits).await,
-            Self::Memory(store) => store.commit(commits).await,
-        }
-    }
-}
-
-/// Asks Kafka which log there is under the topic's name.
-pub(crate) struct TopicWatch {
-    pub(crate) cluster: Cluster,
-    pub(crate) topic: Arc<str>,
-}
-
-impl Log for TopicWatch {
-    async fn look(&mut self) -> Result<Option<Look>, String> {
-        let view = self.cluster.topic(&self.topic).await.map_err(|error| with_causes(&error))?;
-        let epochs = |view: &TopicView| {
-            let led = view.partitions.iter().filter(|p| p.leader.is_some());
-            led.map(|p| (p.partition, p.epoch)).collect()
-        };
-        Ok(view.map(|view| Look { id: view.id, epochs: epochs(&view) }))
-    }
-
-    async fn epoch_ends(&mut self, epochs: &BTreeMap<i32, LeaderEpoch>) -> Result<BTreeMap<i32, EpochEnd>, String> {
-        self.cluster.epoch_ends(&self.topic, epochs).await.map_err(|error| with_causes(&error))
-    }
-
-    async fn bounds(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, (Offset, Offset)>, String> {
-        let earliest = self.cluster.offsets(&self.topic, partitions, At::Earliest);
-        let latest = self.cluster.offsets(&self.topic, partitions, At::Latest);
-        let (earliest, latest) = tokio::try_join!(earliest, latest).map_err(|error| with_causes(&error))?;
-        Ok(earliest.into_iter().map(|(partition, earliest)| (partition, (earliest, latest[&partition]))).collect())
-    }
 }

@@ -13,9 +13,11 @@
 //!
 //! Deliberately not here: time, retries, who runs what, and what the records are (`T` is whatever waits).
 
+mod progress;
+
 use std::collections::VecDeque;
 
-use crate::record::Offset;
+use crate::{progress::Finished, record::Offset};
 
 /// How many offsets may lie between the lowest unfinished one and the highest that runs.
 ///
@@ -29,9 +31,14 @@ pub const SPAN: usize = 1 << 20;
 ///   [`unfinished`](Self::unfinished), [`begun`](Self::begun), [`can_start`](Self::can_start)
 /// - in this order, for each offset: [`fetched`](Self::fetched), [`start`](Self::start), any number of times
 ///   [`give_back`](Self::give_back) and `start` again, [`finish`](Self::finish)
+/// - what was finished in an earlier life: [`with_finished`](Self::with_finished), [`pass`](Self::pass)
+/// - what is finished above the committable offset: [`finished_from`](Self::finished_from), and
+///   [`hold_below`](Self::hold_below) where that is more than a commit can say
 /// - where the log turns out to be another: [`cut`](Self::cut)
 #[derive(Debug)]
 pub struct Tracker<T> {
+    /// Where it begins.
+    start: Offset,
     /// Where the fetch after the last one begins.
     next: Offset,
     /// Fetched and never started, in the order of their offsets.
@@ -43,6 +50,10 @@ pub struct Tracker<T> {
     /// A bit for each offset that was started and is not finished.
     running: Bits,
     span: usize,
+    /// What is known to be finished from an earlier life, and may lie above what was started.
+    known: Finished,
+    /// While the first of them is the lowest that runs, nothing is started from the second on.
+    hold: Option<(Offset, Offset)>,
 }
 
 impl<T> Tracker<T> {
@@ -51,12 +62,15 @@ impl<T> Tracker<T> {
     pub fn new(start: Offset, span: usize) -> Self {
         assert!(span > 0, "a span of 0 would start nothing");
         Self {
+            start,
             next: start,
             waiting: VecDeque::new(),
             returned: VecDeque::new(),
             abandoned: Vec::new(),
             running: Bits::default(),
             span,
+            known: Finished::default(),
+            hold: None,
         }
     }
 
@@ -105,7 +119,9 @@ impl<T> Tracker<T> {
     pub fn can_start(&self) -> bool {
         !self.returned.is_empty()
             || self.waiting.front().is_some_and(|(offset, _)| {
-                self.running.lowest().is_none_or(|lowest| ((offset.0 - lowest.0) as usize) < self.span)
+                self.running
+                    .lowest()
+                    .is_none_or(|lowest| ((offset.0 - lowest.0) as usize) < self.span && !self.is_held(lowest, *offset))
             })
     }
 
@@ -134,6 +150,7 @@ impl<T> Tracker<T> {
         }
         let (offset, what) = self.waiting.pop_front()?;
         self.running.set(offset);
+        self.forget_known();
         Some((offset, what))
     }
 
@@ -156,16 +173,14 @@ impl<T> Tracker<T> {
         debug_assert!(self.committable() >= before, "the committable offset went back");
     }
 
-    /// Forgets what was fetched and not started, and gives how many that were.
-    pub fn abandon_waiting(&mut self) -> usize {
+    /// Forgets what was fetched and not started, and gives it.
+    pub fn abandon_waiting(&mut self) -> Vec<T> {
         // What was never started keeps the committable offset down: fetching would begin there again.
         if let Some((first, _)) = self.waiting.front() {
             self.next = *first;
         }
-        let abandoned = self.waiting();
-        self.waiting.clear();
-        self.abandoned.extend(self.returned.drain(..).map(|(offset, _)| offset));
-        abandoned
+        self.abandoned.extend(self.returned.iter().map(|(offset, _)| *offset));
+        self.returned.drain(..).chain(self.waiting.drain(..)).map(|(_, what)| what).collect()
     }
 
     /// Forgets whatever lies at `at` and above: the log that it was read from does not hold it any more. Gives what
@@ -180,6 +195,7 @@ impl<T> Tracker<T> {
         let not_begun = gone.len() + abandoned - self.abandoned.len();
         waited.extend(gone.into_iter().map(|(_, what)| what));
         let cleared = self.running.clear_from(at);
+        self.known.cut_from(at);
         self.next = self.next.min(at);
         (waited, cleared - not_begun)
     }
@@ -247,9 +263,9 @@ impl Bits {
 
     fn iter(&self) -> impl Iterator<Item = Offset> + '_ {
         self.words.iter().enumerate().flat_map(move |(index, word)| {
-            (0..64)
-                .filter(move |bit| word & (1 << bit) != 0)
-                .map(move |bit| Offset(self.base + index as i64 * 64 + bit))
+            let left = std::iter::successors(Some(*word), |left| Some(left & left.wrapping_sub(1)));
+            let bits = left.take_while(|left| *left != 0).map(|left| i64::from(left.trailing_zeros()));
+            bits.map(move |bit| Offset(self.base + index as i64 * 64 + bit))
         })
     }
 }
@@ -261,6 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::progress::Run;
 
     /// What the tracker should say, the slow and obvious way.
     #[derive(Default)]
@@ -269,11 +286,23 @@ mod tests {
         waiting: BTreeSet<i64>,
         running: BTreeSet<i64>,
         finished: BTreeMap<i64, u32>,
+        /// Finished in an earlier life.
+        known: BTreeSet<i64>,
     }
 
     impl Oracle {
         fn committable(&self) -> i64 {
             self.waiting.union(&self.running).next().copied().unwrap_or(self.next)
+        }
+
+        fn check_finished(&self, tracker: &Tracker<i64>) {
+            let base = self.committable();
+            let said = tracker.finished_from(Offset(base));
+            let has = |offset: &i64| said.contains(Offset(*offset));
+            assert!(self.finished.keys().chain(&self.known).filter(|offset| **offset >= base).all(has), "{said:?}");
+            assert!(!self.waiting.union(&self.running).any(has), "{said:?}");
+            let reach = self.known.last().map_or(self.next, |last| self.next.max(last + 1));
+            assert!(said.first().is_none_or(|first| first.0 >= base) && said.end().is_none_or(|end| end.0 <= reach));
         }
     }
 
@@ -306,9 +335,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_oracle(steps in steps(), span in 1usize..300, start in 0i64..1000) {
-            let mut tracker = Tracker::new(Offset(start), span);
-            let mut oracle = Oracle { next: start, ..Oracle::default() };
+        fn agrees_with_the_oracle(
+            steps in steps(),
+            span in 1usize..300,
+            start in 0i64..1000,
+            known in prop::collection::btree_set(0i64..200, 0..60),
+        ) {
+            let known: BTreeSet<_> = known.into_iter().map(|offset| start + offset).collect();
+            let runs = known.iter().map(|offset| Run::new(Offset(*offset), Offset(*offset + 1)));
+            let mut tracker = Tracker::new(Offset(start), span).with_finished(runs.collect());
+            let mut oracle = Oracle { next: start, known, ..Oracle::default() };
             let mut given_back = BTreeSet::new();
             for step in steps {
                 let (before, cut) = (tracker.committable(), matches!(step, Step::Cut { .. }));
@@ -325,12 +361,18 @@ mod tests {
                             set.retain(|offset| *offset < at);
                         }
                         oracle.finished.retain(|offset, _| *offset < at);
+                        oracle.known.retain(|offset| *offset < at);
                         oracle.next = oracle.next.min(at);
                     }
                     Step::Fetch { gap } => {
                         let offset = oracle.next + gap;
-                        tracker.fetched(Offset(offset), offset);
-                        oracle.waiting.insert(offset);
+                        if tracker.pass(Offset(offset)) {
+                            prop_assert!(oracle.known.contains(&offset));
+                        } else {
+                            prop_assert!(!oracle.known.contains(&offset));
+                            tracker.fetched(Offset(offset), offset);
+                            oracle.waiting.insert(offset);
+                        }
                         oracle.next = offset + 1;
                     }
                     Step::Skip { gap } => {
@@ -381,6 +423,7 @@ mod tests {
                 prop_assert!(tracker.started().map(|o| o.0).eq(oracle.running.iter().copied()));
                 prop_assert_eq!(tracker.begun(), oracle.running.len() - given_back.len());
                 prop_assert!(tracker.running.words.len() <= span / 64 + 2, "the window stays within the span");
+                oracle.check_finished(&tracker);
             }
             prop_assert!(oracle.finished.values().all(|times| *times == 1));
         }
@@ -415,7 +458,7 @@ mod tests {
         tracker.start();
         let (offset, what) = tracker.start().expect("it waits");
         tracker.give_back(offset, what);
-        assert_eq!(tracker.abandon_waiting(), 3);
+        assert_eq!(tracker.abandon_waiting().len(), 3);
         assert_eq!(tracker.begun(), 1);
         tracker.finish(Offset(5));
         assert_eq!((tracker.committable(), tracker.begun()), (Offset(6), 0));

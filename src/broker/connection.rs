@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client ──frame──▶ header ──▶ decode ──▶ fault? ──▶ handle (under the lock) ──▶ encode ──frame──▶ client
-//!                                                        ▲        │ a fetch with too little
+//!                                                        ▲        │ a fetch with too little, a join or sync too early
 //!                                                        └─ changed or time over
 //! ```
 //!
@@ -14,9 +14,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-        DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListGroupsRequest,
-        ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-        ProduceRequest, RequestHeader, ResponseHeader,
+        DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
+        JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+        OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+        ResponseHeader, SyncGroupRequest,
     },
     protocol::{Decodable, Encodable, HeaderVersion},
 };
@@ -175,6 +176,10 @@ async fn dispatch(shared: &Shared, node: NodeId, mut frame: Bytes) -> Result<Ans
         ApiKey::OffsetCommit => serve::<OffsetCommitRequest>(shared, node, incoming).await,
         ApiKey::OffsetFetch => serve::<OffsetFetchRequest>(shared, node, incoming).await,
         ApiKey::FindCoordinator => serve::<FindCoordinatorRequest>(shared, node, incoming).await,
+        ApiKey::JoinGroup => serve::<JoinGroupRequest>(shared, node, incoming).await,
+        ApiKey::Heartbeat => serve::<HeartbeatRequest>(shared, node, incoming).await,
+        ApiKey::LeaveGroup => serve::<LeaveGroupRequest>(shared, node, incoming).await,
+        ApiKey::SyncGroup => serve::<SyncGroupRequest>(shared, node, incoming).await,
         ApiKey::DescribeGroups => serve::<DescribeGroupsRequest>(shared, node, incoming).await,
         ApiKey::ListGroups => serve::<ListGroupsRequest>(shared, node, incoming).await,
         ApiKey::ApiVersions => serve::<ApiVersionsRequest>(shared, node, incoming).await,
@@ -190,12 +195,12 @@ async fn dispatch(shared: &Shared, node: NodeId, mut frame: Bytes) -> Result<Ans
 async fn serve<R: Handle>(shared: &Shared, node: NodeId, mut incoming: Incoming) -> Result<Answer, Ended> {
     let version = incoming.version;
     let request = R::decode(&mut incoming.body, version).map_err(malformed)?;
-    let fault = {
+    let (fault, ticket) = {
         let mut state = shared.lock();
         *state.asked.entry((incoming.api, node)).or_default() += 1;
         let places = if state.faults.is_empty() { Vec::new() } else { request.places(&state) };
         let asked = Asked { api: incoming.api, client_id: &incoming.client_id, node, places: &places };
-        state.faults.take(&asked)
+        (state.faults.take(&asked), state.new_ticket())
     };
     shared.progressed();
     let (action, filter) = fault.unzip();
@@ -205,8 +210,11 @@ async fn serve<R: Handle>(shared: &Shared, node: NodeId, mut incoming: Incoming)
         Some(Action::Error(error)) => Some(error),
         Some(Action::Delay(_) | Action::CloseAfter(_)) | None => None,
     };
-    let context = Context { node, version, fault: wanted.zip(filter) };
-    let response = carry_out(shared, &request, &context).await;
+    let fault = wanted.zip(filter);
+    let client_id = incoming.client_id;
+    let now = Instant::now().into_std();
+    let context = Context { node, version, client_id, ticket, again: false, now, fault };
+    let response = carry_out(shared, &request, context).await;
     if let Some(Action::Delay(delay)) = action {
         sleep(delay).await;
     }
@@ -222,21 +230,32 @@ async fn serve<R: Handle>(shared: &Shared, node: NodeId, mut incoming: Incoming)
     })
 }
 
-async fn carry_out<R: Handle>(shared: &Shared, request: &R, context: &Context) -> R::Response {
+async fn carry_out<R: Handle>(shared: &Shared, request: &R, mut context: Context) -> R::Response {
     let deadline = Instant::now() + request.max_wait();
     loop {
         // Made before looking, so that it ends with every change from here on.
         let changed = shared.changed();
-        let response = request.handle(&mut shared.lock(), context);
-        if R::CHANGES {
+        let now = Instant::now();
+        context.now = now.into_std();
+        let (response, is_due, again_at, has_advanced) = {
+            let mut state = shared.lock();
+            let has_advanced = state.groups.advance(context.now);
+            let response = request.handle(&mut state, &context);
+            let is_due = request.is_due(&state, &context, &response);
+            (response, is_due, request.look_again(&state), has_advanced)
+        };
+        // What waits changes nothing when it looks again, and must not wake others that wait, who would wake it.
+        if has_advanced || (R::CHANGES && !context.again) {
             shared.notify();
         }
-        if request.is_due(&response) || Instant::now() >= deadline {
+        if is_due || now >= deadline {
             return response;
         }
         drop(response);
+        context.again = true;
+        let until = again_at.map_or(deadline, |at| deadline.min(Instant::from_std(at)));
         // Over time it looks once more, and then answers with what there is.
-        let _ = timeout_at(deadline, changed).await;
+        let _ = timeout_at(until, changed).await;
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     HOST, NodeId, Options,
     batch::{Batch, BatchError, encode},
-    groups::Member,
+    groups::{Group, Member},
     inject::Faults,
     log::Log,
     server::{Server, Shared, listen},
@@ -335,9 +335,23 @@ impl Broker {
         self.change(|state| state.groups.forget(group, &TopicPartition::new(topic, partition)))
     }
 
-    /// Pretends that a group has these members. While it has any, whoever commits without being one is refused.
+    /// Pretends that a group has these members, beside those that join. While it has any, whoever commits without being one
+    /// is refused.
     pub fn set_members(&self, group: &str, members: impl IntoIterator<Item = Member>) {
-        self.change(|state| state.groups.set_members(group, members.into_iter().collect()));
+        self.change(|state| state.groups.pretend_members(group, members.into_iter().collect()));
+    }
+
+    /// Who is in a group: those that are pretended, and those that have joined, in that order.
+    #[must_use]
+    pub fn members(&self, group: &str) -> Vec<Member> {
+        let mut state = self.shared.lock();
+        let has_advanced = state.groups.advance(Instant::now().into_std());
+        let members = state.groups.get(group).map(Group::members).unwrap_or_default();
+        drop(state);
+        if has_advanced {
+            self.shared.notify();
+        }
+        members
     }
 
     // Nodes.

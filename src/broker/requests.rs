@@ -1,16 +1,20 @@
 //! PURE: what each request does to the state, and what it is answered. One file for each family.
 //!
-//! Deliberately not here: joining groups, transactions, fetch sessions (every fetch is a full one), configurations,
+//! Deliberately not here: groups by KIP-848, transactions, fetch sessions (every fetch is a full one), configurations,
 //! access control.
 
 mod admin;
 mod fetch;
 mod groups;
+mod membership;
 mod metadata;
 mod offsets;
 mod produce;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kafka_protocol::{
     messages::ApiKey,
@@ -35,7 +39,7 @@ pub(super) enum Reply {
 
 /// A request that this broker answers.
 pub(super) trait Handle: Request + Send + Sync {
-    /// Whether fetches that wait are to look again.
+    /// Whether requests that wait are to look again when it is first carried out.
     const CHANGES: bool = false;
 
     /// The topics and partitions that the request names, for faults that are meant for one.
@@ -52,8 +56,13 @@ pub(super) trait Handle: Request + Send + Sync {
     }
 
     /// Whether the answer is worth sending before that time is over.
-    fn is_due(&self, _: &Self::Response) -> bool {
+    fn is_due(&self, _: &State, _: &Context, _: &Self::Response) -> bool {
         true
+    }
+
+    /// When to look again, even if nothing changes until then.
+    fn look_again(&self, _: &State) -> Option<Instant> {
+        None
     }
 
     /// How to answer.
@@ -63,7 +72,7 @@ pub(super) trait Handle: Request + Send + Sync {
 }
 
 /// What this broker speaks.
-pub(super) const SPOKEN: [(ApiKey, i16, i16); 15] = [
+pub(super) const SPOKEN: [(ApiKey, i16, i16); 19] = [
     (ApiKey::Produce, 3, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
@@ -71,6 +80,10 @@ pub(super) const SPOKEN: [(ApiKey, i16, i16); 15] = [
     (ApiKey::OffsetCommit, 2, 9),
     (ApiKey::OffsetFetch, 1, 9),
     (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::JoinGroup, 0, 9),
+    (ApiKey::Heartbeat, 0, 4),
+    (ApiKey::LeaveGroup, 0, 5),
+    (ApiKey::SyncGroup, 0, 5),
     (ApiKey::DescribeGroups, 0, 6),
     (ApiKey::ListGroups, 0, 5),
     (ApiKey::ApiVersions, 0, 4),

@@ -1,6 +1,10 @@
 //! PURE: everything a broker knows, behind one lock that is never held across an await.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kafka_protocol::{
     error::ResponseError,
@@ -10,7 +14,7 @@ use kafka_protocol::{
 use super::{
     NodeId, Options,
     faults::{FaultTable, Filter},
-    groups::Groups,
+    groups::{Groups, classic::Ticket},
     topics::{Limits, Partition, TopicError, Topics},
 };
 use crate::record::TopicId;
@@ -36,11 +40,15 @@ pub(super) struct State {
     pub(super) coordinator: NodeId,
     pub(super) default_partitions: i32,
     pub(super) auto_create_topics: bool,
+    /// Members of groups may not have a shorter session timeout.
+    pub(super) min_session_timeout: Duration,
+    pub(super) max_metadata_units: usize,
     /// How often each kind of request was asked, at each node.
     pub(super) asked: HashMap<(ApiKey, NodeId), u64>,
     /// Kinds of request whose newest versions are hidden.
     pub(super) newest: HashMap<ApiKey, i16>,
     next_producer_id: i64,
+    next_ticket: u64,
 }
 
 impl State {
@@ -48,14 +56,17 @@ impl State {
         let limits = Limits { max_bytes: options.max_bytes, max_message_bytes: options.max_message_bytes };
         Self {
             topics: Topics::new(nodes.iter().map(|node| node.id).collect(), limits, seed),
-            groups: Groups::default(),
+            groups: Groups::new(seed),
             faults: FaultTable::default(),
             coordinator: nodes[0].id,
             default_partitions: options.default_partitions,
             auto_create_topics: options.auto_create_topics,
+            min_session_timeout: options.min_session_timeout,
+            max_metadata_units: options.max_metadata_units,
             asked: HashMap::new(),
             newest: HashMap::new(),
             next_producer_id: 1,
+            next_ticket: 1,
             nodes,
         }
     }
@@ -63,6 +74,11 @@ impl State {
     pub(super) fn new_producer_id(&mut self) -> i64 {
         self.next_producer_id += 1;
         self.next_producer_id - 1
+    }
+
+    pub(super) fn new_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket - 1)
     }
 
     /// Deletes a topic, and what groups have committed for it.
@@ -116,6 +132,13 @@ pub(super) struct Context {
     pub(super) node: NodeId,
     /// The version of the request.
     pub(super) version: i16,
+    /// What the client calls itself.
+    pub(super) client_id: String,
+    /// The request itself, each time that it is carried out.
+    pub(super) ticket: Ticket,
+    /// Whether it was carried out before, and has waited since.
+    pub(super) again: bool,
+    pub(super) now: Instant,
     /// The error that a test wants, and where.
     pub(super) fault: Option<(ResponseError, Filter)>,
 }

@@ -1,6 +1,7 @@
 //! A running broker over TCP: asked by a plain client of `kafka-protocol`'s client side, and by rskafka.
 
 mod faults;
+mod membership;
 mod protocol;
 mod rskafka;
 mod versions;
@@ -71,10 +72,19 @@ impl Client {
 
     fn try_ask<R: Request>(&mut self, request: &R, version: i16) -> io::Result<R::Response> {
         self.send(request, version)?;
+        self.try_answer(version)
+    }
+
+    /// The answer to what was sent.
+    fn answer<A: Decodable + HeaderVersion>(&mut self, version: i16) -> A {
+        self.try_answer(version).unwrap()
+    }
+
+    fn try_answer<A: Decodable + HeaderVersion>(&mut self, version: i16) -> io::Result<A> {
         let mut frame = self.receive()?;
-        let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
+        let header = ResponseHeader::decode(&mut frame, A::header_version(version)).unwrap();
         assert_eq!(header.correlation_id, self.correlation_id);
-        let response = R::Response::decode(&mut frame, version).unwrap();
+        let response = A::decode(&mut frame, version).unwrap();
         assert!(frame.is_empty(), "the answer has bytes too many");
         Ok(response)
     }

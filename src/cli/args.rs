@@ -4,6 +4,7 @@ use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 use super::{
     layers::{environment_name, older_name},
+    membership::MembershipArgs,
     security::SecurityArgs,
 };
 
@@ -19,6 +20,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Work off a topic
     Run(Box<RunArgs>),
+    /// Show how a group stands: what it has committed, what is finished above that, what is not
+    Inspect(Box<InspectArgs>),
     /// Show it with nothing installed: in-memory broker, messages, consumer, result
     #[cfg(feature = "broker")]
     Demo(DemoArgs),
@@ -48,11 +51,15 @@ pub(crate) struct RunArgs {
     /// Consumer group: where progress is kept, as standard tools see it
     #[arg(short, long, value_name = "ID", help_heading = "Kafka")]
     pub(crate) group: Option<String>,
-    /// Topic to work off
-    #[arg(short, long, value_name = "NAME", help_heading = "Kafka")]
-    pub(crate) topic: Option<String>,
-    /// Partitions to work off: all, or some, such as 0,2,5-7 [default: all]
-    #[arg(long, value_name = "all|LIST", help_heading = "Kafka")]
+    /// Topic to work off; may be repeated
+    #[arg(short, long, value_name = "NAME,...", help_heading = "Kafka")]
+    pub(crate) topic: Vec<String>,
+    /// Topics to work off, by a regular expression that matches whole names; those that come later, too
+    #[arg(long, value_name = "REGEX", help_heading = "Kafka")]
+    pub(crate) topic_regex: Option<String>,
+    /// Partitions to work off: group (those that the group deals out), all, or, of one topic, some, such as 0,2,5-7
+    /// [default: all]
+    #[arg(long, value_name = "group|all|LIST", help_heading = "Kafka")]
     pub(crate) assign: Option<String>,
     /// Which records of transactions to read: read_uncommitted, or read_committed [default: read_uncommitted]
     #[arg(long, value_name = "LEVEL", help_heading = "Kafka")]
@@ -63,6 +70,9 @@ pub(crate) struct RunArgs {
     /// How long to wait at the start for brokers and topic to be there [default: 60s]
     #[arg(long, value_name = "DURATION", help_heading = "Kafka")]
     pub(crate) startup_timeout: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) membership: MembershipArgs,
 
     #[command(flatten)]
     pub(crate) security: SecurityArgs,
@@ -107,10 +117,13 @@ pub(crate) struct RunArgs {
     /// Work off what was there at the start, then drain and exit 0
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Progress")]
     pub(crate) until_end: Option<String>,
+    /// Believe what Confluent's Parallel Consumer says is finished above its commits; nobody can check that it belongs there
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Progress")]
+    pub(crate) trust_foreign_progress: Option<String>,
     /// Where offsets are kept: kafka, file:PATH or memory [default: kafka]
     #[arg(long, value_name = "STORE", help_heading = "Progress")]
     pub(crate) offsets: Option<String>,
-    /// Commit at most this often [default: 1s]
+    /// Commit at most this often, but after 100 ms where 1,000 messages or more were finished meanwhile [default: 1s]
     #[arg(long, value_name = "DURATION", help_heading = "Progress")]
     pub(crate) commit_interval: Option<String>,
     /// How long running tasks may finish after SIGTERM or Ctrl-C [default: 25s]
@@ -133,6 +146,40 @@ pub(crate) struct RunArgs {
     /// How to tell at the end what was done, on standard output: text, or json (one line) [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Telling")]
     pub(crate) summary: Option<String>,
+    /// File with settings, in place of .env
+    #[arg(long, value_name = "PATH", help_heading = "Telling")]
+    pub(crate) env_file: Option<String>,
+}
+
+const INSPECT_EXAMPLE: &str = "\
+Example:
+  longshore inspect -b localhost:9092 -g scenarios
+
+It looks, and changes nothing: any group, of whatever client, with members or without. What is finished above a commit is
+known where Longshore or Confluent's Parallel Consumer has written it there.
+
+Exit codes:
+  0 shown · 64 wrong usage or configuration · 69 Kafka not reachable or refusing, or no such group";
+
+#[derive(Debug, ClapArgs, Default)]
+#[command(after_help = INSPECT_EXAMPLE)]
+pub(crate) struct InspectArgs {
+    /// Bootstrap brokers; without a port, 9092 is meant
+    #[arg(short, long, value_name = "HOST:PORT,...", help_heading = "Kafka")]
+    pub(crate) brokers: Option<String>,
+    /// Consumer group to look at
+    #[arg(short, long, value_name = "ID", help_heading = "Kafka")]
+    pub(crate) group: Option<String>,
+    /// Topic to look at; may be repeated [default: all that the group keeps offsets of]
+    #[arg(short, long, value_name = "NAME", help_heading = "Kafka")]
+    pub(crate) topic: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) security: SecurityArgs,
+
+    /// Tell it as JSON, in one line
+    #[arg(long, help_heading = "Telling")]
+    pub(crate) json: bool,
     /// File with settings, in place of .env
     #[arg(long, value_name = "PATH", help_heading = "Telling")]
     pub(crate) env_file: Option<String>,
@@ -177,13 +224,19 @@ pub(crate) struct BrokerArgs {
 /// # Errors
 /// What clap says, which is also how `--help` and `--version` are told.
 pub(crate) fn parse(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
-    let command = Args::command().mut_subcommand("run", |run| {
-        run.mut_args(|arg| {
-            let Some(flag) = arg.get_long().filter(|flag| *flag != "help") else { return arg };
-            let name = older_name(flag).map_or_else(|| environment_name(flag), str::to_owned);
-            let help = format!("{} [env: {name}]", arg.get_help().map(ToString::to_string).unwrap_or_default());
-            arg.help(help)
-        })
-    });
+    let command = Args::command()
+        .mut_subcommand("run", |run| name_variables(run, &[]))
+        // What is looked at is said with the command, and not by what a worker beside it is told to do.
+        .mut_subcommand("inspect", |inspect| name_variables(inspect, &["json", "topic"]));
     Args::from_arg_matches(&command.try_get_matches_from(line)?)
+}
+
+/// Names, in the help of each flag but these, its name in the environment.
+fn name_variables(subcommand: clap::Command, but: &[&str]) -> clap::Command {
+    subcommand.mut_args(|arg| {
+        let Some(flag) = arg.get_long().filter(|flag| *flag != "help" && !but.contains(flag)) else { return arg };
+        let name = older_name(flag).map_or_else(|| environment_name(flag), str::to_owned);
+        let help = format!("{} [env: {name}]", arg.get_help().map(ToString::to_string).unwrap_or_default());
+        arg.help(help)
+    })
 }

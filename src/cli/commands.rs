@@ -4,13 +4,14 @@
 mod broker;
 #[cfg(feature = "broker")]
 mod demo;
+mod inspect;
 mod run;
 
 use std::io::Write;
 
-pub(crate) use self::run::run;
 #[cfg(feature = "broker")]
 pub(crate) use self::{broker::broker, demo::demo};
+pub(crate) use self::{inspect::inspect, run::run};
 use longshore::Drain;
 use longshore::error::exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};

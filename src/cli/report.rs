@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use longshore::{Summary, sink::Unwritten};
+use longshore::{Summary, scheduler::PartitionOffsets, sink::Unwritten};
 
 use super::SummaryFormat;
 
@@ -28,9 +28,8 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         out,
         "answers    {replied} of success, {failure_replies} of failure; {dead_lettered} dead letters, {dropped} dropped"
     )?;
-    let committed: Vec<_> =
-        summary.committed.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
-    writeln!(out, "committed  {}", if committed.is_empty() { "nothing".to_owned() } else { committed.join(" ") })?;
+    let committed = if summary.committed.is_empty() { "nothing".to_owned() } else { offsets(&summary.committed) };
+    writeln!(out, "committed  {committed}")?;
     let seconds = |millis: f64| format!("{:.3} s", millis / 1e3);
     let work = summary.work_ms.map_or_else(|| "no task ran".to_owned(), |work| format!("{} of work", seconds(work)));
     writeln!(out, "time       {}, {work}", seconds(summary.elapsed_ms))?;
@@ -47,6 +46,16 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }
+    if summary.already_finished > 0 {
+        writeln!(out, "passed     {} messages, which the commit says are finished", summary.already_finished)?;
+    }
+    if summary.progress_dropped > 0 {
+        writeln!(
+            out,
+            "dropped    {} offsets are finished above the commit, which has no room to say so: they run again",
+            summary.progress_dropped
+        )?;
+    }
     if summary.unanswered > 0 {
         writeln!(
             out,
@@ -59,9 +68,8 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         writeln!(out, "           {topic}-{partition} could not be written to for {}: {reason}", seconds(waited))?;
     }
     if !summary.uncommitted.is_empty() {
-        let uncommitted: Vec<_> =
-            summary.uncommitted.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
-        writeln!(out, "beyond     {} is done, but no commit says so: it runs again", uncommitted.join(" "))?;
+        let uncommitted = offsets(&summary.uncommitted);
+        writeln!(out, "beyond     {uncommitted} is done, but no commit says so: it runs again")?;
     }
     if summary.forced {
         writeln!(
@@ -70,4 +78,8 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn offsets(offsets: &PartitionOffsets) -> String {
+    offsets.named().map(|(partition, offset)| format!("{partition}:{offset}")).collect::<Vec<_>>().join(" ")
 }

@@ -1,11 +1,12 @@
-//! PURE. What a look shows of everything that was read: the verdict on each partition, and partitions that are new.
+//! PURE. What a look shows of everything that was read of a topic: the verdict on each partition, and partitions that are
+//! new.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     lineage::{Bounds, EpochEnd, Look, Read, Verdict, Verified, question, verdict},
     record::{LeaderEpoch, Offset},
-    scheduler::{Ask, Finding},
+    scheduler::{Finding, TopicAsk},
 };
 
 /// What is found out so far; what the logs hold is still to be asked for, where that matters.
@@ -32,7 +33,7 @@ enum Odd {
 }
 
 /// The leader epochs whose ends have to be asked for.
-pub(crate) fn questions(ask: &Ask, look: &Look) -> BTreeMap<i32, LeaderEpoch> {
+pub(crate) fn questions(ask: &TopicAsk, look: &Look) -> BTreeMap<i32, LeaderEpoch> {
     ask.reads
         .iter()
         .filter_map(|(partition, read)| Some((*partition, question(read, look.epoch(*partition))?)))
@@ -41,9 +42,8 @@ pub(crate) fn questions(ask: &Ask, look: &Look) -> BTreeMap<i32, LeaderEpoch> {
 
 impl Comparison {
     /// Compares what was read with a look, and the answers to the [`questions`].
-    pub(crate) fn new(ask: &Ask, look: &Look, answers: &BTreeMap<i32, EpochEnd>) -> Self {
-        let is_new = |partition: &i32| ask.known.as_ref().is_some_and(|known| !known.contains(partition));
-        let added = look.epochs.keys().copied().filter(is_new).collect();
+    pub(crate) fn new(ask: &TopicAsk, look: &Look, answers: &BTreeMap<i32, EpochEnd>) -> Self {
+        let added = look.epochs.keys().copied().filter(|partition| ask.newcomers.include(*partition)).collect();
         let mut compared = Self { findings: Vec::new(), odd: BTreeMap::new(), added, open: BTreeSet::new() };
         for (&partition, read) in &ask.reads {
             let now = look.epoch(partition);
@@ -73,7 +73,7 @@ impl Comparison {
     }
 
     /// All findings, now that these bounds are known.
-    pub(crate) fn finish(mut self, ask: &Ask, bounds: BTreeMap<i32, Bounds>) -> Vec<Finding> {
+    pub(crate) fn finish(mut self, ask: &TopicAsk, bounds: BTreeMap<i32, Bounds>) -> Vec<Finding> {
         for (partition, bounds) in bounds {
             self.findings.push(match (ask.reads.get(&partition), self.odd.get(&partition)) {
                 (Some(read), Some(odd)) => out_of_range(partition, read, *odd, bounds),
@@ -102,7 +102,7 @@ fn out_of_range(partition: i32, read: &Read, odd: Odd, bounds: Bounds) -> Findin
     }
 }
 
-/// Whether a commit may be made along with these findings: whether all that was read is as it was.
+/// Whether a commit for a topic may be made along with these findings: whether all that was read of it is as it was.
 pub(crate) fn allow_commit(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| matches!(finding, Finding::Holds { .. } | Finding::Added { .. }))
 }

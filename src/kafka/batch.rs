@@ -35,6 +35,7 @@ pub(in crate::kafka) mod tests;
 pub use aborted::{Aborted, AbortedTransactions};
 pub use damage::{Damage, DamageKind, RecordFault};
 pub use decode::{Batches, RawBatch, TimestampType, split};
+pub(crate) use inflate::inflate_zstd;
 pub use inflate::{Compression, Inflater};
 pub use records::Control;
 

@@ -20,6 +20,8 @@
 //!
 //! Between look and commit there is a gap; two processes that start at once may each commit once before they notice.
 
+mod halves;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_protocol::ResponseError;
@@ -29,8 +31,8 @@ use super::{
     with_causes,
 };
 use crate::{
-    offsets::{Committed, OffsetStore, StoreError},
-    record::{Offset, TopicId},
+    offsets::{Commits, OffsetStore, StoreError},
+    record::{Offset, TopicId, TopicPartition},
 };
 
 /// What stands in [`StoreError::Foreign`] for "we committed nothing, and found nothing", as Kafka writes it.
@@ -39,13 +41,13 @@ const NOTHING: Offset = Offset(-1);
 /// The most commits without an answer that are remembered for a partition; of more, the oldest is forgotten.
 const MAX_SENT: usize = 64;
 
-/// The committed offsets of one group for one topic.
+/// The committed offsets of one group.
 #[derive(Debug)]
 pub struct KafkaOffsets {
     cluster: Cluster,
     group: Arc<str>,
-    topic: Arc<str>,
-    known: BTreeMap<i32, Known>,
+    /// By topic and partition.
+    known: BTreeMap<Arc<str>, BTreeMap<i32, Known>>,
 }
 
 /// What may be kept for a partition by our own doing.
@@ -86,14 +88,50 @@ impl Known {
 }
 
 impl KafkaOffsets {
-    /// The offsets that `group` keeps for `topic`.
+    /// The offsets that `group` keeps.
     #[must_use]
-    pub fn new(cluster: Cluster, group: impl Into<Arc<str>>, topic: impl Into<Arc<str>>) -> Self {
-        Self { cluster, group: group.into(), topic: topic.into(), known: BTreeMap::new() }
+    pub fn new(cluster: Cluster, group: impl Into<Arc<str>>) -> Self {
+        Self { cluster, group: group.into(), known: BTreeMap::new() }
     }
 
-    async fn fetch(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
-        self.cluster.offset_fetch(&self.group, &self.topic, partitions).await.map_err(|error| self.explain(&error))
+    async fn fetch(&self, partitions: &BTreeMap<Arc<str>, Vec<i32>>) -> Result<Commits, StoreError> {
+        let mut kept = Commits::new();
+        for (topic, partitions) in partitions {
+            let of_topic = self.cluster.offset_fetch(&self.group, topic, partitions).await;
+            kept.insert(Arc::clone(topic), of_topic.map_err(|error| self.explain(&error))?);
+        }
+        Ok(kept)
+    }
+
+    async fn send(&self, commits: &Commits) -> Result<(), StoreError> {
+        for (topic, commits) in commits {
+            let sent = halves::commit(&self.cluster, &self.group, topic, commits).await;
+            sent.map_err(|error| self.explain(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is kept is our doing.
+    fn check(&mut self, topic: &Arc<str>, partition: i32, theirs: Option<Offset>) -> Result<(), StoreError> {
+        let known = self.known.entry(Arc::clone(topic)).or_default();
+        let known = known.entry(partition).or_insert_with(|| Known { ours: theirs, sent: Vec::new() });
+        if theirs.is_none() && known.ours.is_some() {
+            tracing::warn!(
+                topic = &**topic,
+                partition,
+                ours = %known.ours.unwrap_or(NOTHING),
+                "the group's offset is gone (it expired, or was deleted): committing it again"
+            );
+        }
+        if known.is_ours(theirs) {
+            return Ok(());
+        }
+        let partition = TopicPartition::new(Arc::clone(topic), partition);
+        Err(StoreError::Foreign { partition, ours: known.ours.unwrap_or(NOTHING), theirs })
+    }
+
+    fn known(&mut self, topic: &Arc<str>, partition: i32) -> &mut Known {
+        self.known.entry(Arc::clone(topic)).or_default().entry(partition).or_default()
     }
 
     fn explain(&self, error: &WireError) -> StoreError {
@@ -108,6 +146,9 @@ impl KafkaOffsets {
         }
         // Only what somebody has to change is final. An answer that is odd once may not be so the next time.
         let is = |known: ResponseError| error.code().is_some_and(|code| code.is(known));
+        if is(ResponseError::OffsetMetadataTooLarge) || is(ResponseError::InvalidCommitOffsetSize) {
+            return StoreError::MetadataTooLarge { reason };
+        }
         if error.is_refusal() || is(ResponseError::InvalidGroupId) || is(ResponseError::GroupIdNotFound) {
             return StoreError::Refused { reason };
         }
@@ -116,52 +157,42 @@ impl KafkaOffsets {
 }
 
 impl OffsetStore for KafkaOffsets {
-    async fn load(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
+    async fn load(&mut self, partitions: &BTreeMap<Arc<str>, Vec<i32>>) -> Result<Commits, StoreError> {
         let kept = self.fetch(partitions).await?;
-        for partition in partitions {
-            let ours = kept.get(partition).map(|committed| committed.offset);
-            self.known.insert(*partition, Known { ours, sent: Vec::new() });
+        for (topic, partitions) in partitions {
+            for partition in partitions {
+                let ours = kept.get(topic).and_then(|kept| kept.get(partition)).map(|committed| committed.offset);
+                *self.known(topic, *partition) = Known { ours, sent: Vec::new() };
+            }
         }
         Ok(kept)
     }
 
     /// Kafka forgets the offsets of a topic that is deleted; where it has not done so yet, they are of no use either.
-    fn renew(&mut self, _: TopicId) {
-        self.known.clear();
+    fn renew(&mut self, topic: &str, _: TopicId) {
+        self.known.remove(topic);
     }
 
-    /// All or none, as far as one request carries them (hundreds of thousands without metadata). A partition that was
-    /// never loaded is not compared the first time.
-    async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
-        if commits.is_empty() {
-            return Ok(());
+    /// All or none of a topic, as far as one request carries them (hundreds of thousands without metadata, 40 with full
+    /// metadata). A partition that was never loaded is not compared the first time.
+    async fn commit(&mut self, commits: &Commits) -> Result<(), StoreError> {
+        let partitions = |commits: &BTreeMap<i32, _>| commits.keys().copied().collect();
+        let asked = commits.iter().map(|(topic, commits)| (Arc::clone(topic), partitions(commits)));
+        let kept = self.fetch(&asked.collect()).await?;
+        let kept = |topic: &Arc<str>, partition| Some(kept.get(topic)?.get(partition)?.offset);
+        let all = || commits.iter().flat_map(|(topic, commits)| commits.iter().map(move |(p, c)| (topic, p, c.offset)));
+        for (topic, partition, _) in all() {
+            self.check(topic, *partition, kept(topic, partition))?;
         }
-        let partitions: Vec<i32> = commits.keys().copied().collect();
-        let kept = self.fetch(&partitions).await?;
-        let kept = |partition: i32| kept.get(&partition).map(|committed| committed.offset);
-        for &partition in &partitions {
-            let theirs = kept(partition);
-            let known = self.known.entry(partition).or_insert_with(|| Known { ours: theirs, sent: Vec::new() });
-            if theirs.is_none() && known.ours.is_some() {
-                tracing::warn!(
-                    partition,
-                    ours = %known.ours.unwrap_or(NOTHING),
-                    "the group's offset is gone (it expired, or was deleted): committing it again"
-                );
-            }
-            if !known.is_ours(theirs) {
-                return Err(StoreError::Foreign { partition, ours: known.ours.unwrap_or(NOTHING), theirs });
-            }
-        }
-        for (partition, committed) in commits {
-            let known = self.known.entry(*partition).or_default();
-            known.seen(kept(*partition));
-            known.sending(committed.offset);
+        for (topic, partition, offset) in all() {
+            let known = self.known(topic, *partition);
+            known.seen(kept(topic, partition));
+            known.sending(offset);
         }
         // From here on this future may be dropped, or fail, at any time: what is on its way counts as ours.
-        self.cluster.offset_commit(&self.group, &self.topic, commits).await.map_err(|error| self.explain(&error))?;
-        for (partition, committed) in commits {
-            self.known.entry(*partition).or_default().acknowledged(committed.offset);
+        self.send(commits).await?;
+        for (topic, partition, offset) in all() {
+            self.known(topic, *partition).acknowledged(offset);
         }
         Ok(())
     }
@@ -174,12 +205,19 @@ mod tests {
     use super::*;
     use crate::{
         kafka::wire::scripted::{Reply, cluster},
+        offsets::Committed,
         record::LeaderEpoch,
     };
 
-    fn commit(offset: i64) -> BTreeMap<i32, Committed> {
+    fn commit(offset: i64) -> Commits {
         let committed = Committed { offset: Offset(offset), leader_epoch: LeaderEpoch(3), metadata: String::new() };
-        BTreeMap::from([(0, committed)])
+        [("t".into(), [(0, committed)].into())].into()
+    }
+
+    /// What the group keeps for the partition.
+    async fn load(store: &mut KafkaOffsets) -> Option<Offset> {
+        let kept = store.load(&[("t".into(), vec![0])].into()).await.unwrap();
+        kept["t"].get(&0).map(|committed| committed.offset)
     }
 
     /// A group that keeps what it is told to; to the `n`th commit it does what `answers[n]` says.
@@ -208,7 +246,7 @@ mod tests {
             asked.committed(0)
         })
         .await;
-        KafkaOffsets::new(cluster, "g", "t")
+        KafkaOffsets::new(cluster, "g")
     }
 
     #[derive(Clone)]
@@ -223,20 +261,18 @@ mod tests {
     #[tokio::test]
     async fn a_commit_of_somebody_else_is_noticed_before_ours() {
         let mut store = store(vec![Answer::Keep, Answer::KeepAnother(3), Answer::Keep]).await;
-        assert!(store.load(&[0]).await.unwrap().is_empty());
+        assert_eq!(load(&mut store).await, None);
         store.commit(&commit(10)).await.unwrap();
         store.commit(&commit(20)).await.unwrap();
         let error = store.commit(&commit(30)).await.unwrap_err();
-        assert!(
-            matches!(error, StoreError::Foreign { partition: 0, ours: Offset(20), theirs: Some(Offset(3)) }),
-            "{error}"
-        );
+        assert!(matches!(error, StoreError::Foreign { ours: Offset(20), theirs: Some(Offset(3)), .. }), "{error}");
+        assert!(error.to_string().starts_with("partition t-0: "), "{error}");
     }
 
     #[tokio::test]
     async fn what_was_kept_without_an_answer_is_ours() {
         let mut store = store(vec![Answer::Keep, Answer::KeepSilently]).await;
-        store.load(&[0]).await.unwrap();
+        load(&mut store).await;
         store.commit(&commit(10)).await.unwrap();
         let error = store.commit(&commit(20)).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
@@ -244,7 +280,7 @@ mod tests {
         while let Err(error) = store.commit(&commit(30)).await {
             assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
         }
-        assert_eq!(store.load(&[0]).await.unwrap()[&0].offset, Offset(30));
+        assert_eq!(load(&mut store).await, Some(Offset(30)));
     }
 
     #[tokio::test]

@@ -42,7 +42,7 @@ pub use self::{
     wire::{WireReader, WireReaders},
 };
 
-/// By what the topic is read (`--reader`).
+/// By what the topics are read (`--reader`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadBy {
     /// By rskafka, and by wire where rskafka cannot, or may not do it right.
@@ -57,7 +57,7 @@ pub enum ReadBy {
 /// Up to this many partitions are read by rskafka, unless told otherwise: it takes a connection for each.
 const MAX_BY_RSKAFKA: usize = 256;
 
-/// The readers of a topic.
+/// The readers of a run.
 #[derive(Debug, Clone)]
 pub struct Readers {
     rskafka: DataPlane,
@@ -67,7 +67,7 @@ pub struct Readers {
 }
 
 /// The partitions that went over to wire, of which topic: a reader that takes the place of another goes on as that did.
-type WentOver = Arc<Mutex<BTreeSet<(i32, TopicId)>>>;
+type WentOver = Arc<Mutex<BTreeSet<(Arc<TopicPartition>, TopicId)>>>;
 
 impl Readers {
     /// Readers by `wire`, or as `by` says. With `auto` they are by wire from the start where rskafka cannot do what is asked
@@ -83,12 +83,12 @@ impl Readers {
 
     /// A reader of one partition, as long as the topic has this id. Does nothing on the network before its first fetch.
     #[must_use]
-    pub fn partition(&self, partition: i32, id: TopicId) -> Reader {
-        let wire = self.wire.partition(partition, id);
-        let source = Arc::clone(wire.source());
+    pub fn partition(&self, source: &Arc<TopicPartition>, id: TopicId) -> Reader {
+        let source = Arc::clone(source);
+        let wire = self.wire.partition(Arc::clone(&source), id);
         let rskafka = || RskafkaReader::new(self.rskafka.clone(), (*source).clone());
         let way = match self.by {
-            ReadBy::Auto if locked(&self.went_over).contains(&(partition, id)) => Way::Wire(wire),
+            ReadBy::Auto if locked(&self.went_over).contains(&(Arc::clone(&source), id)) => Way::Wire(wire),
             ReadBy::Auto => Way::Auto(rskafka(), Some(wire)),
             ReadBy::Rskafka => Way::Rskafka(rskafka()),
             ReadBy::Wire => Way::Wire(wire),
@@ -120,13 +120,13 @@ impl Reader {
             && let Some(wire) = wire.take()
         {
             tracing::info!(partition = %self.source, offset = at.0, why, "reading by wire from here on");
-            locked(&self.went_over).insert((self.source.partition, self.id));
+            locked(&self.went_over).insert((Arc::clone(&self.source), self.id));
             self.way = Way::Wire(wire);
         }
     }
 }
 
-fn locked(went_over: &WentOver) -> MutexGuard<'_, BTreeSet<(i32, TopicId)>> {
+fn locked(went_over: &WentOver) -> MutexGuard<'_, BTreeSet<(Arc<TopicPartition>, TopicId)>> {
     // Held for an insert or a look.
     went_over.lock().unwrap_or_else(PoisonError::into_inner)
 }

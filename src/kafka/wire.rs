@@ -4,7 +4,9 @@
 //! adds framing, version negotiation, deadlines, leader and coordinator look-up, and retries:
 //!
 //! ```text
-//!  topics.rs  groups.rs     what to ask, and what an answer means
+//!  topics.rs  groups.rs  group_offsets.rs  membership.rs    what to ask, and what an answer means
+//!        │       │             │               │
+//!        │       coordinator.rs ───────────────┘            who coordinates a group, and the lanes to it
 //!        │       │
 //!        cluster.rs         whom to ask: any broker, a leader, a coordinator; again, when that may help
 //!            │
@@ -23,18 +25,22 @@
 //! Deliberately not in here: batches and what is in them.
 
 mod address;
+mod all_offsets;
 mod authenticate;
 mod cluster;
 mod code;
 mod connection;
+mod coordinator;
 mod error;
 mod fetch;
 mod fetched;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod group_offsets;
 mod groups;
 mod guarded;
+mod membership;
 mod produce;
 mod sasl;
 mod security;
@@ -53,9 +59,10 @@ pub use code::{ErrorCode, RequestName};
 pub use error::WireError;
 pub(super) use fetch::Wanted;
 pub(super) use fetched::Fetched;
+pub use group_offsets::{Epoch, Identity, NotKept};
 pub use groups::{GroupMember, GroupView};
 pub(super) use produce::Place;
 pub use sasl::{Mechanism, Sasl};
 pub use security::Security;
 pub use tls::{Tls, TlsProvider, TlsSettings};
-pub use topics::{At, PartitionView, TopicView};
+pub use topics::{At, NamedTopic, PartitionView, TopicView};

@@ -117,6 +117,11 @@ impl PartitionWriter for WireWriter {
         }
         Ok(())
     }
+
+    /// Whether the broker has them it is not known, and so not which sequence comes next.
+    fn give_up(&mut self) {
+        self.producer = None;
+    }
 }
 
 fn refusal(topic: &str, error: &WireError) -> WriteError {
@@ -186,6 +191,19 @@ mod tests {
         writer.write(&[outgoing("b")]).await.unwrap();
         writer.write(&[outgoing("c")]).await.unwrap();
         assert_eq!(values(&broker), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_takes_the_place_of_nothing() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.create_topic("out", 1).unwrap();
+        let mut writer = writer(&broker);
+        writer.write(&[outgoing("a")]).await.unwrap();
+        broker.faults().next(ApiKey::Produce).close_after_bytes(5);
+        assert!(writer.write(&[outgoing("b")]).await.is_err());
+        writer.give_up();
+        writer.write(&[outgoing("c")]).await.unwrap();
+        assert_eq!(values(&broker), ["a", "b", "c"], "c is not taken for b");
     }
 
     #[tokio::test]

@@ -4,6 +4,9 @@
 //! renamed, so that a crash or a full disk leaves the old one whole. What does not match its checksum is refused: to
 //! begin anew because of a damaged file would be a silent jump.
 //!
+//! A file of version 1 has one topic, and is read as well; what is written is version 2. Topics of the file that are not
+//! ours stay in it as they are.
+//!
 //! A lock on `PATH.lock` keeps a second process out for as long as the first lives.
 
 use std::{
@@ -11,14 +14,16 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Committed, Former, OffsetStore, StoreError};
+use super::{Commits, Committed, Former, OffsetStore, StoreError};
 use crate::record::{LeaderEpoch, Offset, TopicId};
 
-const MAGIC: &str = "longshore-offsets 1 crc32c=";
+const MAGIC: &str = "longshore-offsets 2 crc32c=";
+const MAGIC_1: &str = "longshore-offsets 1 crc32c=";
 
 /// Why an offset file is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -32,14 +37,14 @@ pub enum OpenError {
         why: String,
     },
     /// Its offsets are somebody else's.
-    #[error("the offset file {path} is of group {group}, topic {topic}: name another file")]
+    #[error("the offset file {path} is of group {group}, topic {topics}: name another file")]
     OtherGroup {
         /// Which.
         path: String,
         /// Its group.
         group: String,
-        /// Its topic.
-        topic: String,
+        /// Its topics.
+        topics: String,
     },
     /// Another process has it.
     #[error("the offset file {path} is in use by another process")]
@@ -62,14 +67,27 @@ pub enum OpenError {
 pub struct FileOffsets {
     path: PathBuf,
     content: Content,
-    /// What the file held, if it was of a topic of the same name with another id.
-    former: Option<Former>,
+    /// What the file held, of topics of the same names with other ids.
+    former: BTreeMap<String, Former>,
     /// Held for its lock.
     _lock: File,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Content {
+    group: String,
+    topics: BTreeMap<String, OfTopic>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct OfTopic {
+    topic_id: String,
+    partitions: BTreeMap<i32, Kept>,
+}
+
+/// The content of version 1.
+#[derive(Deserialize)]
+struct Content1 {
     group: String,
     topic: String,
     topic_id: String,
@@ -89,8 +107,8 @@ impl FileOffsets {
     /// with another id, in which they mean nothing.
     ///
     /// # Errors
-    /// The file is damaged, of another group or another topic's name, or in use by another process.
-    pub fn open(path: &Path, group: &str, topic: &str, id: TopicId) -> Result<Self, OpenError> {
+    /// The file is damaged, of another group, of none of these topics, or in use by another process.
+    pub fn open(path: &Path, group: &str, topics: &BTreeMap<Arc<str>, TopicId>) -> Result<Self, OpenError> {
         let shown = path.display().to_string();
         let lock_path = beside(path, ".lock");
         let failed = |source| OpenError::Io { path: lock_path.display().to_string(), source };
@@ -99,66 +117,79 @@ impl FileOffsets {
             TryLockError::WouldBlock => OpenError::InUse { path: shown.clone() },
             TryLockError::Error(source) => failed(source),
         })?;
-        let ours = Content {
-            group: group.to_owned(),
-            topic: topic.to_owned(),
-            topic_id: id.to_string(),
-            partitions: [].into(),
-        };
+        let nothing = |id: &TopicId| OfTopic { topic_id: id.to_string(), partitions: BTreeMap::new() };
+        let ours = topics.iter().map(|(topic, id)| (topic.to_string(), nothing(id)));
+        let ours = Content { group: group.to_owned(), topics: ours.collect() };
         let (content, former) = match fs::read(path) {
             Ok(bytes) => {
                 ours.adopt(parse(&bytes).map_err(|why| OpenError::Damaged { path: shown.clone(), why })?, shown)?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (ours, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (ours, BTreeMap::new()),
             Err(source) => return Err(OpenError::Io { path: shown, source }),
         };
         Ok(Self { path: path.to_owned(), content, former, _lock: lock })
     }
 
-    /// What the file held when it was opened, if that was of another topic with the same name: its id, and the offsets.
+    /// What the file held when it was opened, if that was of another topic with this name: its id, and the offsets.
     #[must_use]
-    pub fn former(&self) -> Option<Former> {
-        self.former.clone()
+    pub fn former(&self, topic: &str) -> Option<Former> {
+        self.former.get(topic).cloned()
     }
 }
 
 impl Content {
-    /// Takes over what the file holds, if it is of our group and topic; or gives what it was of, if only the id is another.
-    fn adopt(self, file: Self, path: String) -> Result<(Self, Option<Former>), OpenError> {
-        if (&file.group, &file.topic) != (&self.group, &self.topic) {
-            return Err(OpenError::OtherGroup { path, group: file.group, topic: file.topic });
+    /// Takes over what the file holds, if it is of our group and of one of our topics at least; and gives what it was of,
+    /// where only the id is another.
+    fn adopt(mut self, file: Self, path: String) -> Result<(Self, BTreeMap<String, Former>), OpenError> {
+        let is_ours = file.topics.keys().any(|topic| self.topics.contains_key(topic));
+        if file.group != self.group || !is_ours {
+            let topics: Vec<_> = file.topics.into_keys().collect();
+            return Err(OpenError::OtherGroup { path, group: file.group, topics: topics.join(", ") });
         }
-        if file.topic_id == self.topic_id {
-            return Ok((file, None));
+        let mut former = BTreeMap::new();
+        for (topic, theirs) in file.topics {
+            match self.topics.get(&topic) {
+                Some(ours) if ours.topic_id != theirs.topic_id => {
+                    let Ok(was) = theirs.topic_id.parse() else {
+                        return Err(OpenError::Damaged { path, why: "its topic id is none".to_owned() });
+                    };
+                    let kept = theirs.partitions.into_iter().map(|(partition, kept)| (partition, Offset(kept.offset)));
+                    former.insert(topic, (TopicId(was), kept.collect()));
+                }
+                _ => _ = self.topics.insert(topic, theirs),
+            }
         }
-        let Ok(was) = file.topic_id.parse() else {
-            return Err(OpenError::Damaged { path, why: "its topic id is none".to_owned() });
-        };
-        let kept = file.partitions.into_iter().map(|(partition, kept)| (partition, Offset(kept.offset)));
-        Ok((self, Some((TopicId(was), kept.collect()))))
+        Ok((self, former))
     }
 }
 
 impl OffsetStore for FileOffsets {
-    async fn load(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
+    async fn load(&mut self, partitions: &BTreeMap<Arc<str>, Vec<i32>>) -> Result<Commits, StoreError> {
         let committed = |kept: &Kept| Committed {
             offset: Offset(kept.offset),
             leader_epoch: LeaderEpoch(kept.leader_epoch),
             metadata: kept.metadata.clone(),
         };
-        let kept = &self.content.partitions;
-        Ok(partitions.iter().filter_map(|partition| Some((*partition, committed(kept.get(partition)?)))).collect())
+        let of_topic = |(topic, partitions): (&Arc<str>, &Vec<i32>)| {
+            let kept = &self.content.topics.get(&**topic)?.partitions;
+            let of = |partition: &i32| Some((*partition, committed(kept.get(partition)?)));
+            Some((Arc::clone(topic), partitions.iter().filter_map(of).collect()))
+        };
+        Ok(partitions.iter().filter_map(of_topic).collect())
     }
 
-    fn renew(&mut self, id: TopicId) {
-        self.content.topic_id = id.to_string();
-        self.content.partitions.clear();
+    fn renew(&mut self, topic: &str, id: TopicId) {
+        let nothing = OfTopic { topic_id: id.to_string(), partitions: BTreeMap::new() };
+        self.content.topics.insert(topic.to_owned(), nothing);
     }
 
-    async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
-        for (partition, Committed { offset, leader_epoch, metadata }) in commits {
-            let kept = Kept { offset: offset.0, leader_epoch: leader_epoch.0, metadata: metadata.clone() };
-            self.content.partitions.insert(*partition, kept);
+    async fn commit(&mut self, commits: &Commits) -> Result<(), StoreError> {
+        for (topic, commits) in commits {
+            let of_topic = self.content.topics.get_mut(&**topic).expect("the file was opened for this topic");
+            for (partition, Committed { offset, leader_epoch, metadata }) in commits {
+                let kept = Kept { offset: offset.0, leader_epoch: leader_epoch.0, metadata: metadata.clone() };
+                of_topic.partitions.insert(*partition, kept);
+            }
         }
         let (path, text) = (self.path.clone(), render(&self.content));
         let written = tokio::task::spawn_blocking(move || replace(&path, &text)).await;
@@ -177,11 +208,17 @@ fn parse(bytes: &[u8]) -> Result<Content, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
     let (head, body) = text.split_once('\n').ok_or("it has no second line")?;
     let body = body.strip_suffix('\n').ok_or("its last line has no end")?;
-    let checksum = head.strip_prefix(MAGIC).ok_or("it does not begin as one")?;
+    let old = head.strip_prefix(MAGIC_1);
+    let checksum = old.or_else(|| head.strip_prefix(MAGIC)).ok_or("it does not begin as one")?;
     if checksum != format!("{:08x}", crc32c::crc32c(body.as_bytes())) {
         return Err("its checksum does not match".to_owned());
     }
-    serde_json::from_str(body).map_err(|error| error.to_string())
+    if old.is_none() {
+        return serde_json::from_str(body).map_err(|error| error.to_string());
+    }
+    let file: Content1 = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    let of_topic = OfTopic { topic_id: file.topic_id, partitions: file.partitions };
+    Ok(Content { group: file.group, topics: [(file.topic, of_topic)].into() })
 }
 
 /// Puts `text` in the place of the file at `path`, whole or not at all.
@@ -208,11 +245,28 @@ mod tests {
     const ID: TopicId = TopicId(uuid::Uuid::from_u128(7));
 
     fn open(path: &Path) -> Result<FileOffsets, OpenError> {
-        FileOffsets::open(path, "g", "t", ID)
+        open_for(path, &[("t", ID)])
     }
 
-    fn at(offset: i64) -> BTreeMap<i32, Committed> {
-        [(0, Committed { offset: Offset(offset), leader_epoch: LeaderEpoch(1), metadata: "m".to_owned() })].into()
+    fn open_for(path: &Path, topics: &[(&str, TopicId)]) -> Result<FileOffsets, OpenError> {
+        FileOffsets::open(path, "g", &topics.iter().map(|(topic, id)| ((*topic).into(), *id)).collect())
+    }
+
+    fn at(offset: i64) -> Commits {
+        of("t", offset)
+    }
+
+    fn of(topic: &str, offset: i64) -> Commits {
+        let committed = Committed { offset: Offset(offset), leader_epoch: LeaderEpoch(1), metadata: "m".to_owned() };
+        [(topic.into(), [(0, committed)].into())].into()
+    }
+
+    /// What is kept for partitions 0 and 1 of these topics, where anything is.
+    async fn load(store: &mut FileOffsets, topics: &[&str]) -> Commits {
+        let partitions = topics.iter().map(|topic| ((*topic).into(), vec![0, 1])).collect();
+        let mut kept = store.load(&partitions).await.unwrap();
+        kept.retain(|_, kept| !kept.is_empty());
+        kept
     }
 
     #[tokio::test]
@@ -220,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("offsets");
         open(&path).unwrap().commit(&at(5)).await.unwrap();
-        assert_eq!(open(&path).unwrap().load(&[0, 1]).await.unwrap(), at(5));
+        assert_eq!(load(&mut open(&path).unwrap(), &["t"]).await, at(5));
     }
 
     #[tokio::test]
@@ -244,11 +298,11 @@ mod tests {
         std::os::unix::fs::symlink("/dev/full", beside(&path, ".new")).unwrap();
         assert!(matches!(store.commit(&at(9)).await, Err(StoreError::Unavailable { .. })));
         drop(store);
-        assert_eq!(open(&path).unwrap().load(&[0]).await.unwrap(), at(5));
+        assert_eq!(load(&mut open(&path).unwrap(), &["t"]).await, at(5));
         fs::remove_file(beside(&path, ".new")).unwrap();
         let mut store = open(&path).unwrap();
         store.commit(&at(9)).await.unwrap();
-        assert_eq!(store.load(&[0]).await.unwrap(), at(9));
+        assert_eq!(load(&mut store, &["t"]).await, at(9));
     }
 
     #[tokio::test]
@@ -268,16 +322,55 @@ mod tests {
         let path = folder.path().join("offsets");
         open(&path).unwrap().commit(&at(5)).await.unwrap();
         let other = TopicId(uuid::Uuid::from_u128(8));
-        let mut anew = FileOffsets::open(&path, "g", "t", other).unwrap();
-        assert_eq!(anew.former(), Some((ID, [(0, Offset(5))].into())));
-        assert!(anew.load(&[0]).await.unwrap().is_empty());
+        let mut anew = open_for(&path, &[("t", other)]).unwrap();
+        assert_eq!(anew.former("t"), Some((ID, [(0, Offset(5))].into())));
+        assert!(load(&mut anew, &["t"]).await.is_empty());
         drop(anew);
         assert_eq!(
-            open(&path).unwrap().load(&[0]).await.unwrap(),
+            load(&mut open(&path).unwrap(), &["t"]).await,
             at(5),
             "nothing is overwritten before the first commit"
         );
-        let error = FileOffsets::open(&path, "g", "u", ID).unwrap_err();
-        assert!(error.to_string().contains("name another file"), "{error}");
+        let error = open_for(&path, &[("u", ID)]).unwrap_err();
+        assert!(error.to_string().contains("of group g, topic t: name another file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn topics_have_offsets_of_their_own_and_those_of_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("offsets");
+        let (two, other) = (TopicId(uuid::Uuid::from_u128(8)), TopicId(uuid::Uuid::from_u128(9)));
+        open(&path).unwrap().commit(&at(5)).await.unwrap();
+        let mut both = open_for(&path, &[("t", ID), ("u", two)]).unwrap();
+        both.commit(&of("u", 7)).await.unwrap();
+        assert_eq!(load(&mut both, &["t", "u"]).await, [of("t", 5), of("u", 7)].into_iter().flatten().collect());
+        both.renew("t", other);
+        both.commit(&at(1)).await.unwrap();
+        drop(both);
+        let mut one = open_for(&path, &[("u", two)]).unwrap();
+        assert_eq!(load(&mut one, &["u"]).await, of("u", 7));
+        one.commit(&of("u", 8)).await.unwrap();
+        drop(one);
+        let mut both = open_for(&path, &[("t", other), ("u", two)]).unwrap();
+        assert_eq!(load(&mut both, &["t", "u"]).await, [of("t", 1), of("u", 8)].into_iter().flatten().collect());
+    }
+
+    #[tokio::test]
+    async fn a_file_of_version_1_is_read_and_made_into_one_of_version_2() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("offsets");
+        let body = format!(
+            r#"{{"group":"g","topic":"t","topic_id":"{ID}","partitions":{{"0":{{"offset":5,"leader_epoch":1,"metadata":"m"}}}}}}"#
+        );
+        let checksum = crc32c::crc32c(body.as_bytes());
+        fs::write(&path, format!("longshore-offsets 1 crc32c={checksum:08x}\n{body}\n")).unwrap();
+        let mut store = open(&path).unwrap();
+        assert_eq!(load(&mut store, &["t"]).await, at(5));
+        store.commit(&at(6)).await.unwrap();
+        drop(store);
+        assert!(fs::read_to_string(&path).unwrap().starts_with(MAGIC));
+        assert_eq!(load(&mut open(&path).unwrap(), &["t"]).await, at(6));
+        fs::write(&path, format!("longshore-offsets 1 crc32c={checksum:08x}\n{}\n", body.replace('5', "7"))).unwrap();
+        assert!(matches!(open(&path), Err(OpenError::Damaged { .. })));
     }
 }

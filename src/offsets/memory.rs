@@ -1,27 +1,29 @@
 //! `--offsets memory`: kept for as long as the process lives, which is to say not at all.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Committed, OffsetStore, StoreError};
+use super::{Commits, OffsetStore, StoreError};
 use crate::record::TopicId;
 
 /// Keeps nothing beyond its own life.
 #[derive(Debug, Default)]
 pub struct MemoryOffsets {
-    kept: BTreeMap<i32, Committed>,
+    kept: Commits,
 }
 
 impl OffsetStore for MemoryOffsets {
-    async fn load(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, StoreError> {
-        Ok(partitions.iter().filter_map(|p| Some((*p, self.kept.get(p)?.clone()))).collect())
+    async fn load(&mut self, partitions: &BTreeMap<Arc<str>, Vec<i32>>) -> Result<Commits, StoreError> {
+        Ok(super::select(&self.kept, partitions))
     }
 
-    fn renew(&mut self, _: TopicId) {
-        self.kept.clear();
+    fn renew(&mut self, topic: &str, _: TopicId) {
+        self.kept.remove(topic);
     }
 
-    async fn commit(&mut self, commits: &BTreeMap<i32, Committed>) -> Result<(), StoreError> {
-        self.kept.extend(commits.clone());
+    async fn commit(&mut self, commits: &Commits) -> Result<(), StoreError> {
+        for (topic, commits) in commits {
+            self.kept.entry(Arc::clone(topic)).or_default().extend(commits.clone());
+        }
         Ok(())
     }
 }

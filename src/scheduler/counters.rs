@@ -1,19 +1,8 @@
 //! What was done, counted.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-use serde::Serialize;
-
-use crate::{
-    error::{RunError, exit},
-    fate::{Ending, Kind},
-    loss::DataLoss,
-    record::Offset,
-    sink::Unwritten,
-};
+use crate::fate::{Ending, Kind};
 
 /// Counts of messages since the start. A message counts under `succeeded`, `failed` or `malformed` once its task has
 /// ended, and under what was written of it once that is acknowledged.
@@ -21,6 +10,8 @@ use crate::{
 pub struct Counters {
     /// Taken from the topic.
     pub received: u64,
+    /// Read and passed over, because the commit at the start said that they are finished.
+    pub already_finished: u64,
     /// Tasks that succeeded.
     pub succeeded: u64,
     /// Tasks that failed or panicked.
@@ -50,6 +41,7 @@ impl Counters {
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             received: 0,
+            already_finished: 0,
             succeeded: 0,
             failed: 0,
             malformed: 0,
@@ -83,120 +75,4 @@ impl Counters {
             Kind::DeadLetterPart => {}
         }
     }
-
-    pub(super) fn summary(&self, now: Instant, left: Left, error: Option<RunError>) -> Summary {
-        let Left { committed, uncommitted, in_flight, unanswered, last_commit_open, data_loss } = left;
-        let by_partition =
-            |offsets: BTreeMap<i32, Offset>| offsets.into_iter().map(|(p, offset)| (p, offset.0)).collect();
-        let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
-        Summary {
-            received: self.received,
-            succeeded: self.succeeded,
-            failed: self.failed,
-            malformed: self.malformed,
-            replied: self.replied,
-            failure_replies: self.failure_replies,
-            dead_lettered: self.dead_lettered,
-            dropped: self.dropped,
-            past_life: self.past_life,
-            failed_commits: self.failed_commits,
-            in_flight_at_exit: in_flight as u64,
-            unanswered: unanswered as u64,
-            unwritten: Vec::new(),
-            committed: by_partition(committed),
-            uncommitted: by_partition(uncommitted),
-            first_task_ms: self.first_task.map(|at| since(self.start, at)),
-            work_ms: self.first_task.zip(self.last_finished).map(|(from, to)| since(from, to)),
-            elapsed_ms: since(self.start, now),
-            forced: self.forced || last_commit_open,
-            data_loss,
-            error,
-        }
-    }
-}
-
-/// How things stand at the end.
-pub(super) struct Left {
-    pub(super) committed: BTreeMap<i32, Offset>,
-    /// How far a commit could reach, where none was acknowledged that does.
-    pub(super) uncommitted: BTreeMap<i32, Offset>,
-    pub(super) in_flight: usize,
-    pub(super) unanswered: usize,
-    pub(super) last_commit_open: bool,
-    pub(super) data_loss: Vec<DataLoss>,
-}
-
-fn millis(duration: Duration) -> f64 {
-    // Microseconds are as fine as anyone reads.
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// What a run did, told at its end. As JSON (`--summary json`) it is one line with these names.
-#[derive(Debug, Serialize)]
-pub struct Summary {
-    /// Messages taken from the topic, those included that were not started.
-    pub received: u64,
-    /// Messages whose task succeeded.
-    pub succeeded: u64,
-    /// Messages whose task failed or panicked.
-    pub failed: u64,
-    /// Messages that were not what `--format` asks for; their task did not run.
-    pub malformed: u64,
-    /// Answers of success, acknowledged.
-    pub replied: u64,
-    /// Answers of failure, acknowledged.
-    pub failure_replies: u64,
-    /// Dead letters, acknowledged.
-    pub dead_lettered: u64,
-    /// Failed or malformed messages that were dropped because `--on-failure drop` says so.
-    pub dropped: u64,
-    /// Tasks that began in a life of a partition that was over before they were (the topic was made anew, the log cut off):
-    /// nothing was written or committed of them.
-    pub past_life: u64,
-    /// Commits that were not acknowledged, and were tried again.
-    pub failed_commits: u64,
-    /// Messages whose task had begun and that were not finished at the end. They run again.
-    pub in_flight_at_exit: u64,
-    /// Those of them whose task has ended, and whose answer or dead letter was not acknowledged.
-    pub unanswered: u64,
-    /// What was in the way of those, if it is known.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unwritten: Vec<Unwritten>,
-    /// The last acknowledged commit, by partition.
-    pub committed: BTreeMap<i32, i64>,
-    /// Where a commit would have reached further, and was not acknowledged: how far, by partition. What lies between
-    /// runs again.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub uncommitted: BTreeMap<i32, i64>,
-    /// From the start to the first task, in milliseconds.
-    pub first_task_ms: Option<f64>,
-    /// From the first task's start to the last answer (or to the end of the last task, where none is wanted), in
-    /// milliseconds.
-    pub work_ms: Option<f64>,
-    /// From the start to the end, in milliseconds.
-    pub elapsed_ms: f64,
-    /// The grace time was over before all tasks and answers were, or the last commit was not acknowledged.
-    pub forced: bool,
-    /// The data that is gone, and where the run went on; of more than 1,000 of them the first.
-    pub data_loss: Vec<DataLoss>,
-    /// Why the run ended, if not by wish.
-    #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
-    pub error: Option<RunError>,
-}
-
-impl Summary {
-    /// The exit code that tells of it: 0, the [error's](RunError::exit_code), or 75 where the end was
-    /// [forced](Self::forced).
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match &self.error {
-            Some(error) => error.exit_code(),
-            None if self.forced => exit::FORCED,
-            None => exit::OK,
-        }
-    }
-}
-
-fn as_text<S: serde::Serializer>(error: &Option<RunError>, serializer: S) -> Result<S::Ok, S::Error> {
-    error.as_ref().map(ToString::to_string).serialize(serializer)
 }

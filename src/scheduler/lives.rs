@@ -14,11 +14,14 @@
 //! is forgotten.
 //!
 //! With `--until-end` a life ends where the log ended when the life began; a partition that is added is not worked off.
+//!
+//! Deliberately not here: what befalls a whole topic (`topics.rs`), and partitions that go (`leaving.rs`).
 
-use super::{parts::NOTHING, *};
+use super::{parts::NOTHING, topics::Topic, *};
 use crate::{
     lineage::{Bounds, Told, Verified},
     loss::{OnDataLoss, Why},
+    progress::Finished,
     tracker::Tracker,
 };
 
@@ -28,7 +31,7 @@ const MAX_LOSSES: usize = 1000;
 impl Scheduler {
     /// Takes in that the log of a life may not be what it was: a look is due at once. The fetch loop has ended.
     pub fn handle_unsure(&mut self, id: AssignmentId, now: Instant) {
-        if let Some(life) = self.lives.get_mut(&id).filter(|life| life.until.is_none()) {
+        if let Some(life) = self.lives.get_mut(&id).filter(|life| life.reads_on()) {
             life.unsure = true;
             self.next_look = now;
         }
@@ -37,20 +40,25 @@ impl Scheduler {
     /// Takes in that a life cannot be read just now: a look is due at once. What was read is all of its log, because nothing
     /// more is handed over before [`handle_unsure`](Self::handle_unsure).
     pub fn handle_away(&mut self, id: AssignmentId, now: Instant) {
-        if let Some(life) = self.lives.get_mut(&id).filter(|life| life.until.is_none()) {
+        if let Some(life) = self.lives.get_mut(&id).filter(|life| life.reads_on()) {
             life.away = true;
             self.next_look = now;
         }
     }
 
-    /// Takes in that nothing is heard of the topic: a look is due at once.
-    pub fn handle_missing(&mut self, now: Instant) {
-        self.next_look = now;
-    }
-
     /// Where reading is to begin, or, for a life whose fetch loop has ended, to go on.
     pub fn poll_begin(&mut self) -> Option<Begin> {
-        self.begins.pop_front()
+        while let Some(begin) = self.begins.pop_front() {
+            if self.reads_on(begin.id) {
+                return Some(begin);
+            }
+        }
+        None
+    }
+
+    /// A life that is not to be read any more.
+    pub fn poll_over(&mut self) -> Option<AssignmentId> {
+        self.over.pop_front()
     }
 
     /// What is to be told.
@@ -58,16 +66,16 @@ impl Scheduler {
         self.events.pop_front()
     }
 
-    /// How many partitions there are.
-    #[must_use]
-    pub fn partitions(&self) -> usize {
-        self.partitions.len()
-    }
-
     /// Whether a life is one that is read.
     #[must_use]
     pub fn reads_on(&self, id: AssignmentId) -> bool {
-        self.lives.get(&id).is_some_and(|life| life.until.is_none())
+        self.lives.get(&id).is_some_and(Life::reads_on)
+    }
+
+    /// Which partition a life is of.
+    #[cfg(all(test, feature = "broker"))]
+    pub(crate) fn source(&self, id: AssignmentId) -> Option<&TopicPartition> {
+        self.lives.get(&id).map(|life| &*life.source)
     }
 
     /// Whether a life is still known, or something of it under way.
@@ -77,7 +85,7 @@ impl Scheduler {
     }
 
     /// Notes data that was found to be gone, and tells of it.
-    pub fn lose(&mut self, loss: DataLoss) {
+    pub fn tell_loss(&mut self, loss: DataLoss) {
         tracing::warn!(partition = %loss.source, why = loss.why.name(), "data is gone: {loss}");
         self.events.push_back(Event::DataLoss(loss.clone()));
         if self.losses.len() < MAX_LOSSES {
@@ -86,16 +94,28 @@ impl Scheduler {
     }
 
     /// Begins a life of a partition that is known.
-    pub(super) fn begin(&mut self, assignment: Assignment) {
-        let Assignment { id, source, start, end, latest, epoch, .. } = assignment;
-        self.next_life = self.next_life.max(id.0 + 1);
-        self.begins.push_back(Begin { id, source: Arc::clone(&source), topic_id: self.topic_id, start, end });
+    pub(super) fn begin(&mut self, key: PartitionKey, assignment: Assignment) {
+        let Assignment { source, start, end, latest, epoch, finished, .. } = assignment;
+        let id = AssignmentId(self.next_life);
+        self.next_life += 1;
+        let partition = self.topics.partition_mut(key).expect("it is there");
+        partition.lives.push(id);
+        self.begins.push_back(Begin {
+            id,
+            source: Arc::clone(&source),
+            topic_id: self.topic_id(key.topic),
+            start,
+            end,
+        });
         let life = Life {
+            key,
             source,
-            tracker: Tracker::new(start, self.rules.span),
+            tracker: Tracker::new(start, self.rules.span).with_finished(finished),
             end,
             until: None,
+            leaving: false,
             ghosts: 0,
+            writing: 0,
             latest,
             seen: latest,
             told: Told::nothing(start),
@@ -105,43 +125,52 @@ impl Scheduler {
             freed: Freed::default(),
             ready: false,
         };
-        let known = self.lives.insert(id, life);
-        assert!(known.is_none(), "{id:?} assigned twice");
+        self.lives.insert(id, life);
     }
 
-    pub(super) fn handle_findings(&mut self, findings: Vec<Finding>, now: Instant) {
+    pub(super) fn topic_id(&self, topic: TopicIndex) -> TopicId {
+        self.topics.get(topic).map(|topic| topic.id).unwrap_or_default()
+    }
+
+    pub(super) fn handle_findings(&mut self, topic: TopicIndex, findings: Vec<Finding>, now: Instant) {
+        let asked = self.topics.get_mut(topic).filter(|topic| !topic.barred);
+        let Some(Topic { name, missing_since, .. }) = asked else { return };
         if !findings.contains(&Finding::Missing)
-            && let Some(since) = self.missing_since.take_if(|_| !findings.is_empty())
+            && let Some(since) = missing_since.take_if(|_| !findings.is_empty())
         {
-            tracing::info!(after = ?now.duration_since(since), "the topic is there again");
+            tracing::info!(topic = &**name, after = ?now.duration_since(since), "the topic is there again");
         }
+        let key = |number| PartitionKey { topic, number };
         for finding in findings {
             match finding {
                 Finding::Holds { partition, life, verified } => {
-                    if self.is_current(partition, life) {
+                    if self.is_current(key(partition), life) {
                         let life = self.lives.get_mut(&life).expect("it is there");
                         (life.verified, life.seen) = (verified, life.latest);
                     }
                 }
                 Finding::Reread { partition, life, verified, held } => {
-                    self.reread(partition, life, verified, held, now);
+                    self.reread(key(partition), life, verified, held, now);
                 }
-                Finding::Deleted { partition, life, bounds } => self.deleted(partition, life, bounds, now),
-                Finding::Truncated { partition, life, at, bounds } => self.truncated(partition, life, at, bounds, now),
-                Finding::Added { partition, bounds } => self.added(partition, bounds, now),
-                Finding::Recreated { was, now: is, bounds } => self.recreated(was, is, &bounds, now),
-                Finding::Missing => self.missing(now),
+                Finding::Deleted { partition, life, bounds } => self.deleted(key(partition), life, bounds, now),
+                Finding::Truncated { partition, life, at, bounds } => {
+                    self.truncated(key(partition), life, at, bounds, now);
+                }
+                Finding::Added { partition, bounds } => self.added(key(partition), bounds, now),
+                Finding::Recreated { was, now: is, bounds } => self.recreated(topic, was, is, &bounds, now),
+                Finding::Missing => self.missing(topic, now),
             }
         }
+        self.give_up_barred(topic);
     }
 
     /// What a look found out about a life that is over by now says nothing.
-    fn is_current(&self, number: i32, id: AssignmentId) -> bool {
-        self.partitions.get(&number).is_some_and(|partition| partition.current() == id)
+    fn is_current(&self, key: PartitionKey, id: AssignmentId) -> bool {
+        self.topics.partition(key).is_some_and(|partition| partition.current() == id)
     }
 
-    fn reread(&mut self, number: i32, id: AssignmentId, verified: Verified, held: Option<Offset>, now: Instant) {
-        if !self.is_current(number, id) {
+    fn reread(&mut self, key: PartitionKey, id: AssignmentId, verified: Verified, held: Option<Offset>, now: Instant) {
+        if !self.is_current(key, id) {
             return;
         }
         let life = &self.lives[&id];
@@ -158,21 +187,25 @@ impl Scheduler {
         }
         self.retire(id, verified.next);
         self.verify(id, verified);
-        self.go_on(number, verified.next, end, Bounds { earliest: verified.next, latest, epoch: verified.epoch }, now);
+        self.go_on(key, verified.next, end, Bounds { earliest: verified.next, latest, epoch: verified.epoch }, now);
     }
 
-    fn deleted(&mut self, number: i32, id: AssignmentId, bounds: Bounds, now: Instant) {
-        if !self.is_current(number, id) {
+    fn deleted(&mut self, key: PartitionKey, id: AssignmentId, bounds: Bounds, now: Instant) {
+        if !self.is_current(key, id) {
             return;
         }
         let life = self.lives.get_mut(&id).expect("it is there");
         (life.unsure, life.away) = (false, false);
+        // What there was at the start and was cut off before it was read is not waited for.
+        life.end = life.end.map(|end| end.min(bounds.latest));
         let (from, end) = (life.tracker.next(), life.end);
-        let loss = self.loss(number, from, Some(bounds.earliest + -1), Why::Deleted, Some(bounds));
-        if end.is_some_and(|end| from >= end) {
+        // What is not to be read any more is for others to miss.
+        if end.is_some_and(|end| from >= end) || life.leaving {
             return;
         }
-        let Some(start) = self.settle_losses(vec![loss], now).and_then(|starts| starts.first().copied().flatten())
+        let loss = self.loss(key, (from, Some(bounds.earliest + -1)), Why::Deleted, Some(bounds));
+        let Some(start) =
+            self.settle_losses(key.topic, vec![loss], now).and_then(|starts| starts.first().copied().flatten())
         else {
             return;
         };
@@ -181,136 +214,51 @@ impl Scheduler {
         life.verified = Verified { next: life.tracker.next(), epoch: bounds.epoch };
         life.told = Told::nothing(life.tracker.next());
         life.latest = bounds.latest;
-        let begin = Begin { id, source: Arc::clone(&life.source), topic_id: self.topic_id, start, end };
-        self.begins.push_back(begin);
-        self.progressed(number, now);
+        let source = Arc::clone(&life.source);
+        self.begins.push_back(Begin { id, source, topic_id: self.topic_id(key.topic), start, end });
+        self.progressed(key, now);
     }
 
-    fn truncated(&mut self, number: i32, id: AssignmentId, at: Option<Offset>, bounds: Bounds, now: Instant) {
-        if !self.is_current(number, id) {
+    fn truncated(&mut self, key: PartitionKey, id: AssignmentId, at: Option<Offset>, bounds: Bounds, now: Instant) {
+        if !self.is_current(key, id) {
             return;
         }
         let read = self.lives[&id].tracker.next();
         let from = at.unwrap_or(bounds.latest).min(read);
         // What was written anew may be deleted by now.
         let to = at.map_or(read, |_| read.max(bounds.earliest)) + -1;
-        let mut loss = self.loss(number, from, Some(to).filter(|to| *to >= from), Why::Truncated, Some(bounds));
+        let mut loss = self.loss(key, (from, Some(to).filter(|to| *to >= from)), Why::Truncated, Some(bounds));
         // Where the logs parted is not known: to read again is all that loses nothing.
         loss.resumed_at = Some(at.unwrap_or(bounds.earliest).max(bounds.earliest));
-        let Some(starts) = self.settle_losses(vec![loss], now) else { return };
-        for id in self.partitions[&number].lives.clone() {
+        let Some(starts) = self.settle_losses(key.topic, vec![loss], now) else { return };
+        for id in self.topics.partition(key).expect("it is there").lives.clone() {
             self.retire(id, at.unwrap_or(NOTHING));
         }
         self.verify(id, Verified { next: from, epoch: bounds.epoch });
         if let Some(start) = starts[0] {
             let end = self.rules.until_end.then_some(bounds.latest);
-            self.go_on(number, start, end, bounds, now);
-        }
-    }
-
-    fn added(&mut self, number: i32, bounds: Bounds, now: Instant) {
-        if self.partitions.contains_key(&number) {
-            return;
-        }
-        if !self.phase.is_running() {
-            self.ignored.insert(number);
-            return;
-        }
-        let source = Arc::new(TopicPartition::new(Arc::clone(&self.topic), number));
-        if self.rules.until_end {
-            tracing::info!(partition = %source, "a partition was added, and is left to the next run (--until-end)");
-            self.ignored.insert(number);
-            return;
-        }
-        let mut start = bounds.earliest;
-        if start > Offset(0) {
-            let loss = self.loss_of(&source, Offset(0), Some(start + -1), Why::Deleted, Some(bounds));
-            match self.settle_losses(vec![loss], now).and_then(|starts| starts[0]) {
-                Some(at) => start = at,
-                None => return,
-            }
-        }
-        tracing::info!(partition = %source, start = start.0, "a partition was added");
-        self.events.push_back(Event::PartitionAdded { source: Arc::clone(&source), start });
-        self.open += 1;
-        let partition = Partition { source, lives: Vec::new(), committed: None, committed_at: None, ended: false };
-        self.partitions.insert(number, partition);
-        self.go_on(number, start, None, bounds, now);
-    }
-
-    fn recreated(&mut self, was: TopicId, is: TopicId, bounds: &BTreeMap<i32, Bounds>, now: Instant) {
-        if was != self.topic_id {
-            return;
-        }
-        if self.breaks(Defect::SameLife) {
-            self.topic_id = is;
-            return;
-        }
-        let numbers: Vec<_> = self.partitions.keys().copied().collect();
-        let losses = numbers.iter().map(|number| {
-            let bounds = bounds.get(number).copied();
-            DataLoss { new_topic_id: Some(is), ..self.all_that_was_left(*number, Why::Recreated, bounds) }
-        });
-        // What was deleted of the new topic before it was found, behind the others.
-        let deleted = bounds.iter().filter(|(number, bounds)| numbers.contains(number) && bounds.earliest > Offset(0));
-        let deleted = deleted.map(|(number, bounds)| {
-            let loss = self.loss(*number, Offset(0), Some(bounds.earliest + -1), Why::Deleted, Some(*bounds));
-            DataLoss { topic_id: is, ..loss }
-        });
-        let losses = losses.chain(deleted).collect();
-        let Some(starts) = self.settle_losses(losses, now) else { return };
-        self.topic_id = is;
-        for (number, start) in numbers.into_iter().zip(starts) {
-            if !self.breaks(Defect::CommitPastLife) {
-                for id in self.partitions[&number].lives.clone() {
-                    self.retire(id, NOTHING);
-                }
-            }
-            let partition = self.partitions.get_mut(&number).expect("it is there");
-            (partition.committed, partition.committed_at) = (None, None);
-            match (start, bounds.get(&number)) {
-                (Some(start), Some(bounds)) => {
-                    let end = self.rules.until_end.then_some(bounds.latest);
-                    self.go_on(number, start, end, *bounds, now);
-                }
-                // The new topic has fewer partitions, or this one has no leader yet: then it is found later, as one that
-                // was added.
-                _ => self.give_up(number, now),
-            }
-        }
-        self.ignored.retain(|number| bounds.contains_key(number));
-        let mut known: BTreeSet<i32> = self.partitions.keys().chain(&self.ignored).copied().collect();
-        for (number, bounds) in bounds {
-            if known.insert(*number) && self.rules.all_partitions {
-                self.added(*number, *bounds, now);
-            }
-        }
-    }
-
-    fn missing(&mut self, now: Instant) {
-        let first = self.missing_since.is_none();
-        let since = *self.missing_since.get_or_insert(now);
-        let (topic, waited) = (Arc::clone(&self.topic), now.duration_since(since));
-        if self.rules.on_data_loss == OnDataLoss::Stop {
-            let numbers: Vec<_> = self.partitions.keys().copied().collect();
-            let losses =
-                numbers.iter().map(|number| self.all_that_was_left(*number, Why::TopicDeleted, None)).collect();
-            self.settle_losses(losses, now);
-        } else if waited >= self.rules.patience {
-            self.stop(RunError::TopicGone { topic, waited }, now);
-        } else if first {
-            tracing::warn!(topic = &*topic, patience = ?self.rules.patience, "the topic was deleted: waiting for it to be made anew");
+            self.go_on(key, start, end, bounds, now);
         }
     }
 
     /// Notes losses; or ends the run because of them, if that is what the user wants. Gives where to go on for each of
     /// them: nowhere, if the run is ending anyway, or the partition is not there.
-    fn settle_losses(&mut self, losses: Vec<DataLoss>, now: Instant) -> Option<Vec<Option<Offset>>> {
+    pub(super) fn settle_losses(
+        &mut self,
+        topic: TopicIndex,
+        losses: Vec<DataLoss>,
+        now: Instant,
+    ) -> Option<Vec<Option<Offset>>> {
+        if losses.is_empty() {
+            return Some(Vec::new());
+        }
         let running = self.phase.is_running();
         let settled = losses.into_iter().map(|loss| {
+            let key = PartitionKey { topic, number: loss.source.partition };
+            let goes_on = running && !self.topics.partition(key).is_some_and(|partition| partition.leaving);
             let resumed_at = match (self.rules.on_data_loss, loss.log) {
-                (OnDataLoss::Earliest, Some((earliest, _))) if running => loss.resumed_at.or(Some(earliest)),
-                (OnDataLoss::Latest, Some((_, latest))) if running => Some(latest),
+                (OnDataLoss::Earliest, Some((earliest, _))) if goes_on => loss.resumed_at.or(Some(earliest)),
+                (OnDataLoss::Latest, Some((_, latest))) if goes_on => Some(latest),
                 _ => None,
             };
             DataLoss { resumed_at, ..loss }
@@ -318,36 +266,41 @@ impl Scheduler {
         let losses: Vec<_> = settled.collect();
         if !self.breaks(Defect::SilentJump) {
             for loss in &losses {
-                self.lose(loss.clone());
+                self.tell_loss(loss.clone());
             }
         }
         if self.rules.on_data_loss == OnDataLoss::Stop {
-            self.stop(RunError::DataLoss { losses }, now);
+            self.stop_for(topic, RunError::DataLoss { losses }, now);
             return None;
         }
         Some(losses.into_iter().map(|loss| loss.resumed_at).collect())
     }
 
-    fn loss(&self, number: i32, from: Offset, to: Option<Offset>, why: Why, bounds: Option<Bounds>) -> DataLoss {
-        self.loss_of(&self.partitions[&number].source, from, to, why, bounds)
-    }
-
-    fn loss_of(
+    pub(super) fn loss(
         &self,
-        source: &Arc<TopicPartition>,
-        from: Offset,
-        to: Option<Offset>,
+        key: PartitionKey,
+        range: (Offset, Option<Offset>),
         why: Why,
         bounds: Option<Bounds>,
     ) -> DataLoss {
-        let log = bounds.map(|bounds| (bounds.earliest, bounds.latest));
-        let source = Arc::clone(source);
-        DataLoss { source, from, to, why, topic_id: self.topic_id, new_topic_id: None, log, resumed_at: None }
+        self.loss_of(&self.topics.partition(key).expect("it is there").source, key.topic, range, why, bounds)
+    }
+
+    pub(super) fn loss_of(
+        &self,
+        source: &Arc<TopicPartition>,
+        topic: TopicIndex,
+        (from, to): (Offset, Option<Offset>),
+        why: Why,
+        bounds: Option<Bounds>,
+    ) -> DataLoss {
+        let (log, topic_id) = (bounds.map(|bounds| (bounds.earliest, bounds.latest)), self.topic_id(topic));
+        DataLoss { source: Arc::clone(source), from, to, why, topic_id, new_topic_id: None, log, resumed_at: None }
     }
 
     /// What was not finished of a partition whose topic is gone.
-    fn all_that_was_left(&self, number: i32, why: Why, bounds: Option<Bounds>) -> DataLoss {
-        let partition = &self.partitions[&number];
+    pub(super) fn all_that_was_left(&self, key: PartitionKey, why: Why, bounds: Option<Bounds>) -> DataLoss {
+        let partition = self.topics.partition(key).expect("it is there");
         let life = &self.lives[&partition.current()];
         // What was read since the last look may be of the topic that has the name now, unless reading has failed since.
         let (read, latest) = match life.away || life.unsure {
@@ -356,40 +309,39 @@ impl Scheduler {
         };
         let from = self.committable(partition).unwrap_or(read).min(read);
         let last = latest.max(read) + -1;
-        self.loss(number, from, Some(last).filter(|last| *last >= from), why, bounds)
+        self.loss(key, (from, Some(last).filter(|last| *last >= from)), why, bounds)
     }
 
-    /// Begins the next life of a partition.
-    fn go_on(&mut self, number: i32, start: Offset, end: Option<Offset>, bounds: Bounds, now: Instant) {
-        if !self.phase.is_running() {
+    /// Begins the next life of a partition, unless nothing of it is to begin any more.
+    pub(super) fn go_on(
+        &mut self,
+        key: PartitionKey,
+        start: Offset,
+        end: Option<Offset>,
+        bounds: Bounds,
+        now: Instant,
+    ) {
+        let running = self.phase.is_running();
+        let partition = self.topics.partition_mut(key).expect("it is there");
+        if !running || partition.leaving {
             return;
         }
-        let id = AssignmentId(self.next_life);
-        let partition = self.partitions.get_mut(&number).expect("it is there");
-        partition.lives.push(id);
         let (source, committed) = (Arc::clone(&partition.source), partition.committed);
         if std::mem::take(&mut partition.ended) {
             self.open += 1;
         }
         let (latest, epoch) = (bounds.latest, bounds.epoch);
-        self.begin(Assignment { id, source, start, committed, end, latest, epoch });
-        self.progressed(number, now);
-    }
-
-    /// A partition that is not there any more.
-    fn give_up(&mut self, number: i32, now: Instant) {
-        let Some(partition) = self.partitions.remove(&number) else { return };
-        if !partition.ended {
-            self.open -= 1;
-        }
-        if self.open == 0 && self.rules.until_end {
-            self.drain(now);
-        }
+        let finished = Finished::default();
+        self.begin(key, Assignment { source, start, committed, finished, end, latest, epoch });
+        self.progressed(key, now);
     }
 
     /// Ends a life: only what lies below `until` is still ours.
-    fn retire(&mut self, id: AssignmentId, until: Offset) {
+    pub(super) fn retire(&mut self, id: AssignmentId, until: Offset) {
         let life = self.lives.get_mut(&id).expect("it is there");
+        if life.reads_on() {
+            self.over.push_back(id);
+        }
         let until = life.until.map_or(until, |before| before.min(until));
         let (waited, begun) = life.tracker.cut(until);
         life.until = Some(until);
@@ -404,7 +356,7 @@ impl Scheduler {
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = self.writes.drain(..).partition(of_ghosts);
         self.writes = kept;
         for Write { ticket, .. } in gone {
-            self.writing -= 1;
+            self.written(id);
             self.lay(id, ticket.size);
         }
         self.forget_if_done(id);
@@ -430,9 +382,8 @@ impl Scheduler {
 
     pub(super) fn forget_if_done(&mut self, id: AssignmentId) {
         let Some(life) = self.lives.get(&id).filter(|life| life.is_forgettable()) else { return };
-        let number = life.source.partition;
         // The last life stands for the partition, even where it is over.
-        let partition = self.partitions.get_mut(&number).filter(|partition| partition.lives.contains(&id));
+        let partition = self.topics.partition_mut(life.key).filter(|partition| partition.lives.contains(&id));
         match partition {
             Some(partition) if partition.current() == id => return,
             Some(partition) => partition.lives.retain(|life| *life != id),

@@ -11,7 +11,8 @@ use crate::{
     lineage::{Bounds, Read, Told, Verified},
     loss::OnDataLoss,
     offsets::Committed,
-    record::{AssignmentId, LeaderEpoch, Offset, Outgoing, Record, TopicId, TopicPartition},
+    progress::Finished,
+    record::{AssignmentId, LeaderEpoch, Offset, Outgoing, PartitionKey, Record, TopicId, TopicIndex, TopicPartition},
     tracker::Tracker,
 };
 
@@ -49,8 +50,11 @@ pub struct Rules {
     pub on_data_loss: OnDataLoss,
     /// How long a topic that is gone is waited for, unless the run is to stop at once.
     pub patience: Duration,
-    /// Whether partitions that are added to the topic are ours, too.
+    /// Whether partitions that are added to a topic are ours, too. Otherwise a topic of which no partition is left is none
+    /// of our business any more.
     pub all_partitions: bool,
+    /// Whether there may be more than one topic, so that the summary has to name them.
+    pub several_topics: bool,
     /// Whether to work off only what is there.
     pub until_end: bool,
 }
@@ -67,22 +71,36 @@ impl Rules {
             on_data_loss: OnDataLoss::Stop,
             patience: Duration::from_secs(60),
             all_partitions: true,
+            several_topics: false,
             until_end: false,
         }
     }
 }
 
+/// What is ours from now on of one topic.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// Which topic of that name.
+    pub id: TopicId,
+    /// All partitions that it has. Those that are not ours are no news when they are seen.
+    pub there: BTreeSet<i32>,
+    /// The partitions, all of this topic. None of them is ours already.
+    pub assignments: Vec<Assignment>,
+}
+
 /// A partition that is ours from now on.
 #[derive(Debug, Clone)]
 pub struct Assignment {
-    /// This life of it.
-    pub id: AssignmentId,
     /// Which it is.
     pub source: Arc<TopicPartition>,
     /// Where reading begins.
     pub start: Offset,
     /// What the offset store holds for it.
     pub committed: Option<Offset>,
+    /// What is finished at `start` and above, as the commit says.
+    pub finished: Finished,
     /// With `--until-end`: what to work off, up to here and not this one.
     pub end: Option<Offset>,
     /// The end of the log, at the start.
@@ -106,31 +124,108 @@ pub struct Begin {
     pub end: Option<Offset>,
 }
 
-/// To look at the log, and to commit. See [`Scheduler::poll_ask`](super::Scheduler::poll_ask).
+/// To look at the logs of all topics, and to commit. See [`Scheduler::poll_ask`](super::Scheduler::poll_ask).
 #[derive(Debug)]
 pub struct Ask {
-    /// The topic that was read.
-    pub id: TopicId,
-    /// How far, by partition.
-    pub reads: BTreeMap<i32, Read>,
-    /// The partitions that are known; `None` where it does not matter whether there are others.
-    pub known: Option<BTreeSet<i32>>,
-    /// What to commit, if anything. The leader epochs are not known here.
-    pub commits: BTreeMap<i32, Committed>,
+    /// What is asked of each topic; each of them once.
+    pub topics: Vec<TopicAsk>,
+    /// How often everything was lost before what is to be committed was worked off.
+    pub era: u64,
 }
 
-/// What became of a commit.
+impl Ask {
+    /// Whether there is something to commit.
+    #[must_use]
+    pub fn has_commits(&self) -> bool {
+        self.topics.iter().any(|topic| !topic.commits.is_empty())
+    }
+}
+
+/// To look at the log of one topic, and to commit for it.
+#[derive(Debug, Clone)]
+pub struct TopicAsk {
+    /// Which.
+    pub topic: TopicIndex,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The topic of that name that was read.
+    pub id: TopicId,
+    /// At the last look it was not there.
+    pub missing: bool,
+    /// How far, by partition.
+    pub reads: BTreeMap<i32, Read>,
+    /// Which partitions are to be told of if they are there.
+    pub newcomers: Newcomers,
+    /// What to commit, if anything. The leader epochs are not known here, and the metadata is still to be made.
+    pub commits: BTreeMap<i32, Committed>,
+    /// What is finished above these commits.
+    pub finished: BTreeMap<i32, Finished>,
+}
+
+/// How much of what is finished above a commit it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// All of it.
+    All,
+    /// What lies below an offset.
+    Below {
+        /// The offset.
+        reach: Offset,
+        /// How many finished offsets lie there and above.
+        dropped: u64,
+    },
+    /// Nothing: metadata that short would say next to nothing.
+    Nothing {
+        /// How many finished offsets there are.
+        dropped: u64,
+    },
+}
+
+/// Which partitions of a topic are news, if a look shows that they are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Newcomers {
+    /// All but those that are known.
+    AllBut(BTreeSet<i32>),
+    /// These, which are ours and were not there.
+    Only(BTreeSet<i32>),
+}
+
+impl Newcomers {
+    /// Whether this one is.
+    #[must_use]
+    pub fn include(&self, partition: i32) -> bool {
+        match self {
+            Self::AllBut(known) => !known.contains(&partition),
+            Self::Only(awaited) => awaited.contains(&partition),
+        }
+    }
+}
+
+/// What a look showed of one topic, and what became of the commit for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// Which.
+    pub topic: TopicIndex,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// Of no meaning where there was nothing to commit.
+    pub kept: Kept,
+    /// How much of what is finished above the commits they say, by partition.
+    pub said: BTreeMap<i32, Said>,
+}
+
+/// What became of a commit for one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
     /// It is acknowledged, except for these partitions, which could not be decided.
     AllBut(BTreeSet<i32>),
     /// It was not made, because something is not as it was.
     Held,
-    /// It is not known to be kept.
+    /// It is not known to be kept, or the topic could not be looked at.
     Unknown,
 }
 
-/// What a look at the log showed.
+/// What a look at the log of a topic showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Finding {
@@ -190,6 +285,8 @@ pub enum Written {
     Acknowledged(Ticket),
     /// No broker will ever take it.
     TooLarge(Ticket, Outgoing),
+    /// It is not ours any more, and was not sent, or may not have been.
+    Void(Ticket),
 }
 
 /// What a partition gives back to the limits on what is in flight.
@@ -206,13 +303,18 @@ pub(super) const NOTHING: Offset = Offset(i64::MIN);
 
 /// One life of a partition.
 pub(super) struct Life {
+    pub(super) key: PartitionKey,
     pub(super) source: Arc<TopicPartition>,
     pub(super) tracker: Tracker<Record>,
     pub(super) end: Option<Offset>,
     /// The life is over: only what lies below this is still ours, if anything does.
     pub(super) until: Option<Offset>,
+    /// The partition is to go: nothing more is read or started.
+    pub(super) leaving: bool,
     /// Tasks that began in this life, of records that are not ours any more, and that have not ended.
     pub(super) ghosts: usize,
+    /// Writes of this life that have not come to their end.
+    pub(super) writing: usize,
     /// The end of the log, as far as it is known.
     pub(super) latest: Offset,
     /// The same, when the log was last looked at.
@@ -229,6 +331,11 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// Whether more is read of it.
+    pub(super) fn reads_on(&self) -> bool {
+        self.until.is_none() && !self.leaving
+    }
+
     /// Whether this offset is not ours any more.
     pub(super) fn is_past(&self, offset: Offset) -> bool {
         self.until.is_some_and(|until| offset >= until)
@@ -254,9 +361,20 @@ impl Life {
     }
 }
 
+/// A partition that was revoked, and is not released yet.
+pub(super) struct Settling {
+    pub(super) source: Arc<TopicPartition>,
+    /// What still runs then is not waited for any longer.
+    pub(super) until: Instant,
+    /// When to look again although nothing happens.
+    pub(super) wake: Option<Instant>,
+}
+
 /// A partition, through all its lives.
 pub(super) struct Partition {
     pub(super) source: Arc<TopicPartition>,
+    /// The first of its lives, which tells it from the same partition before it was given up.
+    pub(super) since: AssignmentId,
     /// Its lives, in their order. The last is the one that goes on.
     pub(super) lives: Vec<AssignmentId>,
     pub(super) committed: Option<Offset>,
@@ -264,9 +382,41 @@ pub(super) struct Partition {
     pub(super) committed_at: Option<Instant>,
     /// All that `--until-end` asks for is done here.
     pub(super) ended: bool,
+    /// It is to go: no other life begins.
+    pub(super) leaving: bool,
+    /// What has been finished, counted, and how much of that the last commit knew.
+    pub(super) finishes: u64,
+    pub(super) committed_finishes: u64,
+    /// How many finished offsets the last commit had no room for.
+    pub(super) dropped: u64,
+}
+
+/// A commit of a partition that is on its way.
+pub(super) struct Asked {
+    pub(super) offset: Offset,
+    /// The first life of the partition that it is for.
+    pub(super) since: AssignmentId,
+    /// What had been finished by then.
+    pub(super) finishes: u64,
 }
 
 impl Partition {
+    /// A partition whose first life is about to begin.
+    pub(super) fn new(source: Arc<TopicPartition>, since: AssignmentId, committed: Option<Offset>) -> Self {
+        Self {
+            source,
+            since,
+            lives: Vec::new(),
+            committed,
+            committed_at: None,
+            ended: false,
+            leaving: false,
+            finishes: 0,
+            committed_finishes: 0,
+            dropped: 0,
+        }
+    }
+
     pub(super) fn current(&self) -> AssignmentId {
         *self.lives.last().expect("a partition has a life")
     }
@@ -303,4 +453,30 @@ pub(crate) enum Defect {
     TrustEveryEpoch,
     /// Go on behind what is gone, and say nothing.
     SilentJump,
+    /// Commit for one topic what is to be committed for another.
+    MixTopics,
+    /// Believe in a commit that was held back because something was odd with its topic.
+    TrustHeldCommit,
+    /// End the run because of one topic, and leave what is done of the others uncommitted.
+    StopAll,
+    /// Start what waits of a partition that was revoked.
+    StartRevoked,
+    /// Keep the room of what waited of a partition that was revoked.
+    KeepRoom,
+    /// Say of a partition that it is settled while something of it runs.
+    SettleRunning,
+    /// Say of a partition that it is settled while something of it is uncommitted.
+    SettleUncommitted,
+    /// Never say of a partition that it is settled.
+    NeverSettle,
+    /// Go on with a partition that was lost.
+    KeepLost,
+    /// Answer what runs of a partition that was lost.
+    AnswerLost,
+    /// Take the commit of a partition before it went for one of after it came back.
+    TrustPastCommit,
+    /// Say of one offset too many that it is finished.
+    ProgressTooFar,
+    /// Commit only where the lowest unfinished offset has moved.
+    NoProgressCommit,
 }

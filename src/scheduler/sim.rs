@@ -1,5 +1,6 @@
 //! A seeded simulator of whole runs: a log with gaps, tasks of all lengths, writes and commits that fail, crashes, drains
-//! that are forced, topics that are made anew, cut off, or grow; and calm runs in which nothing of the kind happens.
+//! that are forced, topics that are made anew, cut off, or grow, partitions that go and come back; and calm runs in which
+//! nothing of the kind happens.
 //!
 //! The world keeps its own books and never asks the scheduler what is finished. Time moves only to the next thing that
 //! happens in the world or to the deadline that the scheduler itself returned: a deadline that was lost shows as a world
@@ -9,8 +10,10 @@
 //! Each promise is a line in [`World`] that returns an error; each [`Defect`] must make one of them speak.
 
 mod books;
+mod group;
 mod life;
 mod log;
+mod progress;
 mod seeds;
 
 use std::{
@@ -21,6 +24,7 @@ use std::{
 use self::{
     life::{Death, Happening, Life, Loop, Plan},
     log::{Befalls, Topic},
+    progress::{Forged, Told},
 };
 use super::*;
 use crate::{
@@ -32,8 +36,10 @@ use crate::{
 };
 
 type Violation = String;
+/// The place of a topic, and one of its partitions.
+type Key = (usize, i32);
 /// Partition, and what tells a record from all others of it.
-type At = (i32, i64);
+type At = (Key, i64);
 
 macro_rules! promise {
     ($holds:expr, $($text:tt)*) => {
@@ -49,12 +55,22 @@ struct World {
     rng: fastrand::Rng,
     rules: Rules,
     policy: Policy,
-    topic: Topic,
+    topics: Vec<Topic>,
     plans: BTreeMap<At, Plan>,
-    committed: BTreeMap<i32, i64>,
+    committed: BTreeMap<Key, i64>,
     /// The leader epochs that went with the commits.
-    epochs: BTreeMap<i32, i32>,
+    epochs: BTreeMap<Key, i32>,
+    /// What went with them.
+    told: BTreeMap<Key, Told>,
+    /// Metadata that was put beside a commit for which it was not written.
+    forged: BTreeMap<Key, Forged>,
+    /// A defect of the start: it believes even that.
+    gullible: bool,
+    /// How many runs go with a commit, if that is limited.
+    most_runs: Option<usize>,
     written: BTreeMap<At, BTreeSet<Kind>>,
+    /// What was worked off by somebody else.
+    elsewhere: BTreeSet<At>,
     /// Tasks that came to their end, and how often.
     ran: BTreeMap<At, u32>,
     hung: BTreeSet<At>,
@@ -80,29 +96,40 @@ impl World {
         let policy = Policy { reply: rng.bool(), dead_letter: rng.bool(), on_failure: OnFailure::Drop };
         let workers = rng.usize(1..=8);
         let calm = rng.u8(0..3) == 0;
+        let grace = Duration::from_millis([0, rng.u64(0..=3000)][rng.usize(0..2)]);
         let rules = Rules {
             span: if rng.bool() { 1 << 20 } else { rng.usize(1..=40) },
             on_data_loss: [OnDataLoss::Earliest, OnDataLoss::Earliest, OnDataLoss::Latest, OnDataLoss::Stop]
                 [rng.usize(0..4)],
             until_end: rng.bool(),
-            ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), Duration::from_millis(rng.u64(0..=3000)))
+            // Otherwise partitions go and come back.
+            all_partitions: rng.bool(),
+            ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), grace)
         };
         let short = rng.bool();
-        let topic = Topic::new(&mut rng);
+        let count = [1, 1, 2, 3][rng.usize(0..4)];
+        let topics: Vec<_> = (0..count).map(|place| Topic::new(place, 150 / count, &mut rng)).collect();
         let mut plans = BTreeMap::new();
-        log::plan(&topic, &mut plans, || Plan::new(&mut rng, short, calm));
+        for topic in &topics {
+            log::plan(topic, &mut plans, || Plan::new(&mut rng, short, calm));
+        }
         Self {
             max_in_flight: workers + rng.usize(0..100),
             tells: rng.bool(),
+            most_runs: (rng.u8(0..4) == 0).then(|| rng.usize(1..5)),
             lives_with_losses: if rng.bool() { rng.u32(1..=2) } else { 0 },
             rng,
             rules,
             policy,
-            topic,
+            topics,
             plans,
             committed: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            told: BTreeMap::new(),
+            forged: BTreeMap::new(),
+            gullible: false,
             written: BTreeMap::new(),
+            elsewhere: BTreeSet::new(),
             ran: BTreeMap::new(),
             hung: BTreeSet::new(),
             gone: BTreeMap::new(),
@@ -120,11 +147,15 @@ impl World {
             let losses = self.lives_with_losses > 0;
             self.lives_with_losses = self.lives_with_losses.saturating_sub(1);
             let ran_before = self.ran.clone();
+            if !self.calm {
+                self.meddle();
+            }
             let committed_before = self.committed.clone();
             let mut life = self.begin(faulty, losses, defect);
             let death = self.live(&mut life)?;
             self.look_back(&life, &death, &ran_before, &committed_before)?;
-            let stopped = death == Death::Stopped && life.disturbed && self.rules.on_data_loss == OnDataLoss::Stop;
+            let stopped =
+                death == Death::Stopped && !life.disturbed.is_empty() && self.rules.on_data_loss == OnDataLoss::Stop;
             if !faulty && !stopped {
                 promise!(death == Death::Clean, "10: a calm life ended by {death:?}");
             }
@@ -132,8 +163,9 @@ impl World {
                 break;
             }
         }
-        promise!(self.all_worked_off(), "2: stuck: committed {:?}, {:?}", self.committed, self.topic);
-        for at in self.topic.all() {
+        let keys = self.topics.iter().flat_map(Topic::keys);
+        promise!(self.worked_off(keys), "2: stuck: committed {:?}, {:?}", self.committed, self.topics);
+        for at in self.topics.iter().flat_map(Topic::all) {
             promise!(self.is_accounted(at), "1: {at:?} has no fate, {:?}", self.plans[&at]);
         }
         let untold: Vec<_> = self.gone.iter().filter(|(at, _)| !self.is_accounted(**at)).collect();
@@ -141,40 +173,22 @@ impl World {
         Ok(())
     }
 
-    fn all_worked_off(&self) -> bool {
-        self.topic.logs.iter().all(|(partition, log)| self.committed.get(partition) == Some(&log.end))
+    fn log(&self, key: Key) -> &log::Log {
+        &self.topics[key.0].logs[&key.1]
+    }
+
+    fn worked_off(&self, mut keys: impl Iterator<Item = Key>) -> bool {
+        keys.all(|key| self.committed.get(&key) == Some(&self.log(key).end))
     }
 
     fn begin(&mut self, faulty: bool, losses: bool, defect: Option<Defect>) -> Life {
         let now = Instant::now();
         let mut scheduler = Scheduler::new(self.rules.clone(), now);
         scheduler.defect = defect;
-        let mut assignments = Vec::new();
-        // What the start finds out, and what the user then wants, is told in begins.rs. Here it is as it ought to be.
+        let mut life = Life::new(scheduler, now, !faulty);
         self.gone.clear();
-        for (partition, log) in &self.topic.logs {
-            let committed = self.committed.get(partition).copied();
-            let start = committed.unwrap_or_else(|| log.entries.first().map_or(log.end, |first| first.offset));
-            let parted = self.epochs.get(partition).and_then(|epoch| log.end_of_epoch(*epoch));
-            let start = start.min(parted.unwrap_or(start)).clamp(log.start, log.end);
-            assignments.push(Assignment {
-                id: AssignmentId(*partition as u64),
-                source: Arc::new(TopicPartition::new("in", *partition)),
-                start: Offset(start),
-                committed: committed.map(Offset),
-                end: self.rules.until_end.then_some(Offset(log.end)),
-                latest: Offset(log.end),
-                epoch: self.topic.look().epoch(*partition),
-            });
-        }
-        let may_go_back: BTreeSet<i32> = assignments
-            .iter()
-            .filter(|a| a.committed.is_some_and(|committed| committed > a.start))
-            .map(|a| a.source.partition)
-            .collect();
-        scheduler.assign(self.topic.id(), assignments, self.topic.logs.keys().copied().collect(), now);
-        let began_below = may_go_back.clone();
-        let mut life = Life { may_go_back, began_below, ..Life::new(scheduler, now, !faulty) };
+        let keys: Vec<_> = self.topics.iter().flat_map(Topic::keys).collect();
+        self.assign(&mut life, &keys);
         if faulty {
             let when = Duration::from_millis(self.rng.u64(0..4000));
             life.plan(when, if self.rng.bool() { Happening::Crash } else { Happening::Drain });
@@ -184,6 +198,7 @@ impl World {
             let when = Duration::from_micros(self.rng.u64(0..3_000_000));
             life.plan(when, Happening::Befalls(kinds[self.rng.usize(0..kinds.len())]));
         }
+        self.plan_rebalances(&mut life);
         life
     }
 
@@ -200,7 +215,7 @@ impl World {
             let far = timeout.is_some_and(|at| at >= life.now + IDLE_COMMIT / 2);
             if idle && (timeout.is_none() || far) && life.draining.is_none() {
                 // The world stands still: nothing may be left to do.
-                promise!(self.all_worked_off(), "2: stands still: {:?} of {:?}", self.committed, self.topic);
+                self.check_still(life)?;
                 life.plan(Duration::ZERO, Happening::Drain);
                 continue;
             }
@@ -221,13 +236,13 @@ impl World {
 
     fn poll(&mut self, life: &mut Life) -> Result<(), Violation> {
         while let Some(begin) = life.scheduler.poll_begin() {
+            life.lives.insert(begin.id, key(&begin.source));
             let (next, end) = (begin.start.0, begin.end.map(|end| end.0));
-            life.loops.insert(begin.id, Loop { partition: begin.source.partition, next, end, busy: false });
+            life.loops.insert(begin.id, Loop { key: key(&begin.source), next, end, busy: false });
         }
         while let Some(event) = life.scheduler.poll_event() {
             self.told(life, &event);
         }
-        self.fetch(life);
         while let Some(load) = life.scheduler.poll_load(life.now) {
             self.start(life, load)?;
         }
@@ -237,8 +252,12 @@ impl World {
         while let Some((_, freed)) = life.scheduler.poll_freed() {
             life.held -= freed.records;
         }
+        self.fetch(life);
+        while let Some(source) = life.scheduler.poll_settled(life.now) {
+            self.settled(life, key(&source))?;
+        }
         if let Some(ask) = life.scheduler.poll_ask(life.now) {
-            self.look(life, &ask)?;
+            self.look(life, ask)?;
         }
         Ok(())
     }
@@ -252,8 +271,8 @@ impl World {
                 life.loops.remove(&id);
                 continue;
             }
-            let Loop { partition, next, end, .. } = life.loops[&id];
-            let Some(log) = self.topic.logs.get(&partition) else { continue };
+            let Loop { key, next, end, .. } = life.loops[&id];
+            let Some(log) = self.topics[key.0].logs.get(&key.1) else { continue };
             let wait = Duration::from_micros(self.rng.u64(0..5000));
             if next < log.start || next > log.end {
                 life.loops.get_mut(&id).expect("it is there").busy = true;
@@ -267,7 +286,7 @@ impl World {
                 continue;
             }
             let count = if there.is_empty() { 0 } else { self.rng.usize(1..=there.len().min(room)) };
-            let source = Arc::new(TopicPartition::new("in", partition));
+            let source = Arc::new(TopicPartition::new(self.topics[key.0].name(), key.1));
             let records = there[..count].iter().map(|entry| Record {
                 source: Arc::clone(&source),
                 timestamp_ms: entry.ident,
@@ -283,38 +302,81 @@ impl World {
     }
 
     /// What the committer does.
-    fn look(&mut self, life: &mut Life, ask: &Ask) -> Result<(), Violation> {
+    fn look(&mut self, life: &mut Life, ask: Ask) -> Result<(), Violation> {
         life.unseen = false;
         let wait = Duration::from_millis(self.rng.u64(1..=COMMIT_LATENCY_MS));
-        let look = self.topic.look();
-        life.seen.extend(ask.reads.iter().map(|(partition, read)| (*partition, read.next.0)));
-        if look.id != ask.id {
-            let bounds = self.topic.bounds(look.epochs.keys().copied());
-            let found = Finding::Recreated { was: ask.id, now: look.id, bounds };
-            life.plan(wait, Happening::Looked(vec![found]));
-            return Ok(());
+        let (mut looked, mut offsets, mut told) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for ask in ask.topics {
+            let place = self.place(&ask.name);
+            let topic = &self.topics[place];
+            let look = topic.look();
+            let findings = if look.id == ask.id {
+                let answers = topic.epoch_ends(&questions(&ask, &look));
+                let compared = Comparison::new(&ask, &look, &answers);
+                let bounds = topic.bounds(compared.to_be_bounded());
+                compared.finish(&ask, bounds)
+            } else {
+                let bounds = topic.bounds(look.epochs.keys().copied());
+                vec![Finding::Recreated { was: ask.id, now: look.id, bounds }]
+            };
+            for finding in &findings {
+                life.see(place, finding);
+            }
+            life.epochs.extend(topic.epochs());
+            let allowed = allow_commit(&findings) && !ask.commits.is_empty();
+            if allowed {
+                offsets.extend(ask.commits.iter().map(|(partition, c)| ((place, *partition), c.offset.0)));
+                told.extend(self.tell(life, place, &ask)?);
+            }
+            let kept = if allowed { Kept::AllBut(BTreeSet::new()) } else { Kept::Held };
+            looked.push(Looked { topic: ask.topic, findings, kept, said: BTreeMap::new() });
         }
-        let answers = self.topic.epoch_ends(&questions(ask, &look));
-        let compared = Comparison::new(ask, &look, &answers);
-        let bounds = self.topic.bounds(compared.to_be_bounded());
-        let findings = compared.finish(ask, bounds);
-        if !allow_commit(&findings) || ask.commits.is_empty() {
-            life.plan(wait, Happening::Looked(findings));
-            return Ok(());
+        let (mut acknowledged, mut kept) = (true, false);
+        if !offsets.is_empty() {
+            self.check_commit(life, &offsets)?;
+            acknowledged = life.fault_free || self.rng.u8(0..4) != 0;
+            kept = acknowledged || self.rng.bool();
+            life.committing = true;
+            self.lose_while_committing(life, offsets.keys().copied().collect(), wait);
         }
-        let offsets = ask.commits.iter().map(|(partition, commit)| (*partition, commit.offset.0)).collect();
-        self.check_commit(life, &offsets)?;
-        let fails = !life.fault_free && self.rng.u8(0..4) == 0;
-        let kept = !fails || self.rng.bool();
-        life.committing = true;
-        life.plan(wait, Happening::Committed { offsets, findings, acknowledged: !fails, kept });
+        let offsets = offsets.into_iter().map(|(key, offset)| (key, (offset, life.ours[&key]))).collect();
+        life.plan(wait, Happening::Looked { looked, offsets, told, acknowledged, kept });
         Ok(())
+    }
+
+    /// What became of a look and of its commits: of those of partitions that are not ours any more, nothing.
+    fn looked(
+        &mut self,
+        life: &mut Life,
+        mut looked: Vec<Looked>,
+        (mut offsets, told): (BTreeMap<Key, (i64, u64)>, BTreeMap<Key, Told>),
+        acknowledged: bool,
+        kept: bool,
+    ) {
+        life.committing = false;
+        offsets.retain(|key, (_, assigned)| kept && life.ours.get(key) == Some(assigned));
+        let said = self.keep(told, |key| offsets.contains_key(key));
+        for looked in &mut looked {
+            let topic = said.iter().filter(|(topic, ..)| *topic == looked.topic && acknowledged);
+            looked.said = topic.map(|(_, number, said)| (*number, *said)).collect();
+        }
+        for (key, (offset, _)) in offsets {
+            life.committed.insert(key);
+            life.may_go_back.remove(&key);
+            self.epochs.insert(key, self.topics[key.0].look().epoch(key.1).0);
+            self.committed.insert(key, offset);
+        }
+        for looked in looked.iter_mut().filter(|looked| !acknowledged && looked.kept != Kept::Held) {
+            looked.kept = Kept::Unknown;
+        }
+        life.scheduler.handle_looked(looked, life.now);
     }
 
     fn write(&mut self, life: &mut Life, write: Write) -> Result<(), Violation> {
         let Write { kind, ticket, record } = write;
         let at = life.started[&(ticket.assignment, ticket.offset.0)];
         promise!(!life.dead.contains(&at), "4: an answer to {at:?}, whose topic is known to be gone");
+        promise!(!life.parted.contains(&ticket.assignment), "4: an answer to {at:?}, which is not ours any more");
         let wait = Duration::from_micros(self.rng.u64(100..30_000));
         // The broker may have it although the answer never comes.
         if !life.fault_free && self.rng.u8(0..10) == 0 {
@@ -341,7 +403,10 @@ impl World {
             Happening::Fetched { id, records, next, epoch, latest } => {
                 let reading = life.loops.get_mut(&id).expect("it fetches");
                 (reading.next, reading.busy) = (next, false);
-                life.fetched.extend(records.iter().map(|record| (id, at(record))));
+                // What was not there at the start of a run until the end is not taken in.
+                let end = reading.end.unwrap_or(i64::MAX);
+                let taken = records.iter().filter(|record| record.offset.0 < end);
+                life.fetched.extend(taken.map(|record| (id, at(record))));
                 life.scheduler.handle_fetched(id, records, (Offset(next), epoch), Offset(latest), life.now);
             }
             Happening::OutOfRange { id } => {
@@ -356,19 +421,10 @@ impl World {
                 }
                 life.scheduler.handle_written(written, life.now);
             }
-            Happening::Looked(findings) => life.scheduler.handle_looked(findings, &Kept::Held, life.now),
-            Happening::Committed { offsets, findings, acknowledged, kept } => {
-                life.committing = false;
-                if kept {
-                    life.committed.extend(offsets.keys());
-                    life.may_go_back.retain(|partition| !offsets.contains_key(partition));
-                    self.epochs
-                        .extend(offsets.keys().map(|partition| (*partition, self.topic.look().epoch(*partition).0)));
-                    self.committed.extend(offsets);
-                }
-                let kept = if acknowledged { Kept::AllBut(BTreeSet::new()) } else { Kept::Unknown };
-                life.scheduler.handle_looked(findings, &kept, life.now);
+            Happening::Looked { looked, offsets, told, acknowledged, kept } => {
+                self.looked(life, looked, (offsets, told), acknowledged, kept);
             }
+            Happening::Comes(what) => self.comes(life, what)?,
         }
         if life.scheduler.phase != Phase::Running {
             life.draining.get_or_insert(life.now);
@@ -379,32 +435,47 @@ impl World {
     fn befalls(&mut self, life: &mut Life, what: Befalls) {
         let before_any = !matches!(what, Befalls::Deleted);
         let unread_too = !matches!(what, Befalls::Truncated);
-        for (at, offset) in self.topic.befalls(what, &mut self.rng) {
-            // Of what is cut off before it was read, nobody can know; nor, where the reader does not tell leader epochs, of
-            // what no look has seen; nor of a partition that nobody had found.
-            let known = life.loops.values().any(|reading| reading.partition == at.0);
-            let seen = self.tells || life.seen.get(&at.0).is_some_and(|seen| offset < *seen);
+        let place = self.rng.usize(0..self.topics.len());
+        let epochs = self.topics[place].epochs();
+        for (at, offset) in self.topics[place].befalls(what, &mut self.rng) {
+            // Of what is cut off before it was read, nobody can know; nor, where the reader does not tell leader epochs, or the
+            // leader had changed already, of what no look has seen; nor of a partition that nobody had found, or that is not
+            // ours.
+            let known = life.loops.values().any(|reading| reading.key == at.0);
+            let told = self.tells && life.epochs.get(&at.0) == Some(&epochs[&at.0]);
+            let seen = told || life.seen.get(&at.0).is_some_and(|seen| offset < *seen);
             let mut reading = life.loops.keys().filter(|id| life.scheduler.reads_on(**id));
             let read = seen && reading.any(|id| life.fetched.contains(&(*id, at)));
-            if !unread_too && !read || matches!(what, Befalls::Recreated) && !known {
+            let reads = life.ours.contains_key(&at.0) && !life.leaving.contains(&at.0);
+            if !reads || !unread_too && !read || matches!(what, Befalls::Recreated) && !known {
                 continue;
             }
             self.gone.insert(at, (offset, before_any));
         }
         if matches!(what, Befalls::Recreated) {
-            self.committed.clear();
-            self.epochs.clear();
+            self.committed.retain(|key, _| key.0 != place);
+            self.epochs.retain(|key, _| key.0 != place);
+            self.told.retain(|key, _| key.0 != place);
+            self.forged.retain(|key, _| key.0 != place);
         }
         let (short, calm) = (self.rng.bool(), self.calm);
-        log::plan(&self.topic, &mut self.plans, || Plan::new(&mut self.rng, short, calm));
+        log::plan(&self.topics[place], &mut self.plans, || Plan::new(&mut self.rng, short, calm));
         match what {
-            Befalls::Moved => life.moved += 1,
-            _ => life.disturbed = true,
+            Befalls::Moved => life.moved.insert(place),
+            _ => life.disturbed.insert(place),
+        };
+        if matches!(what, Befalls::Added) && self.rules.all_partitions {
+            let added = self.topics[place].keys().last().expect("it was added");
+            life.ours.entry(added).or_insert(0);
         }
         life.unseen = true;
     }
 }
 
 fn at(record: &Record) -> At {
-    (record.source.partition, record.timestamp_ms)
+    (key(&record.source), record.timestamp_ms)
+}
+
+fn key(source: &TopicPartition) -> Key {
+    (source.topic[1..].parse().expect("its place is in its name"), source.partition)
 }

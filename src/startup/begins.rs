@@ -1,4 +1,4 @@
-//! PURE. Where each partition begins: what was committed, what the log holds, and what the user wants where they differ.
+//! PURE. Where each partition of a topic begins: what was committed, what the log holds, and what the user wants where they differ.
 //!
 //! ```text
 //!   committed ──▶ is it of this log? (leader epoch) ──▶ is it within the log? ──▶ there
@@ -14,19 +14,23 @@
 //! as new; where it does not, records are gone that nobody may have read. With a list of partitions (`--assign`) one below
 //! may never have been worked off, and is judged as one above. See `docs/adr/0009`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use super::progress::Known;
 use crate::{
     config::From,
     error::RunError,
     lineage::{EpochEnd, Verdict, committed_verdict},
     loss::{DataLoss, OnDataLoss, Why},
     offsets::{Committed, Former},
-    record::{AssignmentId, LeaderEpoch, Offset, TopicId, TopicPartition},
+    record::{LeaderEpoch, Offset, TopicId, TopicPartition},
     scheduler::Assignment,
 };
 
-/// What has to be known to say where each partition begins.
+/// What has to be known to say where each partition of a topic begins.
 pub(super) struct Begins {
     /// The topic.
     pub(super) id: TopicId,
@@ -40,28 +44,63 @@ pub(super) struct Begins {
     pub(super) earliest: BTreeMap<i32, Offset>,
     pub(super) latest: BTreeMap<i32, Offset>,
     pub(super) from: From,
-    /// The partitions are those of a list.
-    pub(super) listed: bool,
+    pub(super) sharing: Sharing,
     pub(super) on_data_loss: OnDataLoss,
+    /// Whether to believe what Confluent's Parallel Consumer has written.
+    pub(super) trust_foreign: bool,
     /// With `--until-end`: where reading ends.
     pub(super) ends: Option<BTreeMap<i32, Offset>>,
 }
 
-/// Where a run begins.
-#[derive(Debug)]
-pub(super) struct Begun {
-    pub(super) assignments: Vec<Assignment>,
-    pub(super) losses: Vec<DataLoss>,
+/// Who works off the partitions that are not ours, which says what it means that one has no offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// All are ours: those that had an offset keep it.
+    All,
+    /// Ours are those of a list, and nobody may work off the others.
+    Listed,
+    /// The group deals them out. Others may be about to make their first commit, and as long as a group has members,
+    /// Kafka lets no offset expire (KIP-211): so each begins where `--from` says, but for these, which were added.
+    Dealt(BTreeSet<i32>),
 }
 
-/// Why a run does not begin.
-#[derive(Debug)]
-pub(super) enum Unbegun {
-    /// It may, in a moment.
-    NotYet(String),
-    /// It does not.
-    Run(RunError),
+/// Where the partitions of some topics begin.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    pub(super) assignments: Vec<Assignment>,
+    /// What is gone.
+    pub(super) losses: Vec<DataLoss>,
+    /// Those without an offset, where `--from stop` was said.
+    pub(super) missing: Vec<TopicPartition>,
+    /// What the commits say of what lies above them.
+    pub(super) known: Known,
 }
+
+impl Begun {
+    /// Takes in where those of another topic begin, but for the assignments.
+    pub(super) fn take_in(&mut self, other: Self) -> Vec<Assignment> {
+        let Self { assignments, losses, missing, known } = other;
+        self.losses.extend(losses);
+        self.missing.extend(missing);
+        self.known.take_in(known);
+        assignments
+    }
+
+    /// Whether a run may begin so.
+    pub(super) fn check(self, group: &str, on_data_loss: OnDataLoss) -> Result<Self, RunError> {
+        if !self.missing.is_empty() {
+            return Err(RunError::NoOffset { group: group.to_owned(), partitions: self.missing });
+        }
+        if on_data_loss == OnDataLoss::Stop && !self.losses.is_empty() {
+            return Err(RunError::DataLoss { losses: self.losses });
+        }
+        Ok(self)
+    }
+}
+
+/// Why a run does not begin yet: it may, in a moment.
+#[derive(Debug)]
+pub(super) struct NotYet(pub(super) String);
 
 /// Where a partition begins.
 enum Start {
@@ -72,47 +111,37 @@ enum Start {
 }
 
 impl Begins {
-    pub(super) fn assign(
-        &self,
-        sources: impl Iterator<Item = Arc<TopicPartition>>,
-        group: &str,
-    ) -> Result<Begun, Unbegun> {
-        let (mut assignments, mut missing, mut losses) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, source) in sources.enumerate() {
+    pub(super) fn assign(&self, sources: impl Iterator<Item = Arc<TopicPartition>>) -> Result<Begun, NotYet> {
+        let mut begun = Begun::default();
+        for source in sources {
             let partition = source.partition;
             let latest = self.latest[&partition];
             let start = match self.start(&source)? {
                 Start::At(offset) => offset,
                 Start::Nowhere => {
-                    missing.push((*source).clone());
+                    begun.missing.push((*source).clone());
                     continue;
                 }
                 Start::Lost(loss) => {
                     let start = loss.resumed_at.unwrap_or(latest);
-                    losses.push(loss);
+                    begun.losses.push(loss);
                     start
                 }
             };
-            assignments.push(Assignment {
-                id: AssignmentId(number as u64),
+            begun.assignments.push(Assignment {
                 start,
                 committed: self.committed.get(&partition).map(|committed| committed.offset),
+                finished: begun.known.take(self, &source, start),
                 end: self.ends.as_ref().map(|ends| ends[&partition].max(start)),
                 latest,
                 epoch: self.epochs.get(&partition).copied().unwrap_or(LeaderEpoch::UNKNOWN),
                 source,
             });
         }
-        if !missing.is_empty() {
-            return Err(Unbegun::Run(RunError::NoOffset { group: group.to_owned(), partitions: missing }));
-        }
-        if self.on_data_loss == OnDataLoss::Stop && !losses.is_empty() {
-            return Err(Unbegun::Run(RunError::DataLoss { losses }));
-        }
-        Ok(Begun { assignments, losses })
+        Ok(begun)
     }
 
-    fn start(&self, source: &Arc<TopicPartition>) -> Result<Start, Unbegun> {
+    fn start(&self, source: &Arc<TopicPartition>) -> Result<Start, NotYet> {
         match self.committed.get(&source.partition) {
             Some(committed) => self.go_on(source, committed),
             None => Ok(self.without_offset(source)),
@@ -120,7 +149,7 @@ impl Begins {
     }
 
     /// Goes on where the group stands, if that is a place in this log.
-    fn go_on(&self, source: &Arc<TopicPartition>, committed: &Committed) -> Result<Start, Unbegun> {
+    fn go_on(&self, source: &Arc<TopicPartition>, committed: &Committed) -> Result<Start, NotYet> {
         let offset = committed.offset;
         let (earliest, latest) = (self.earliest[&source.partition], self.latest[&source.partition]);
         let answer = self.epoch_ends.get(&source.partition).copied();
@@ -138,7 +167,7 @@ impl Begins {
             }
             Some(_) if offset > latest => {
                 let reason = format!("{source}: the log ends at {latest} as yet, and the group stands at {offset}");
-                Err(Unbegun::NotYet(reason))
+                Err(NotYet(reason))
             }
             // Where the logs parted is not known: to read all is what loses nothing.
             _ if offset > latest => Ok(Start::Lost(self.loss(source, (latest, last), Why::Truncated, earliest))),
@@ -157,10 +186,12 @@ impl Begins {
         if self.from == From::Stop {
             return Start::Nowhere;
         }
-        let Some(highest) = self.committed.keys().next_back() else {
-            return Start::At(if self.from == From::Latest { latest } else { earliest });
+        let highest = self.committed.keys().next_back().filter(|_| !matches!(self.sharing, Sharing::Dealt(_)));
+        let Some(highest) = highest else {
+            let added = matches!(&self.sharing, Sharing::Dealt(added) if added.contains(&partition));
+            return Start::At(if self.from == From::Latest && !added { latest } else { earliest });
         };
-        let may_be_new = partition > *highest || self.listed;
+        let may_be_new = partition > *highest || self.sharing == Sharing::Listed;
         if may_be_new && earliest == Offset(0) {
             tracing::warn!(partition = %source, "no committed offset, but others have one: beginning at the earliest");
             return Start::At(earliest);
@@ -197,6 +228,7 @@ impl Begins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::{Finished, MOST_UNITS, Place, Run, Unbelieved, encode};
 
     /// Partitions 0 to 3, each with the log 10 to 20 in leader epoch 5, of which the group has 12 for 1 and 2.
     fn begins() -> Begins {
@@ -210,8 +242,9 @@ mod tests {
             earliest: all(10),
             latest: all(20),
             from: From::Earliest,
-            listed: false,
+            sharing: Sharing::All,
             on_data_loss: OnDataLoss::Earliest,
+            trust_foreign: false,
             ends: None,
         }
     }
@@ -220,20 +253,22 @@ mod tests {
         Committed { offset: Offset(offset), leader_epoch: LeaderEpoch(3), metadata: String::new() }
     }
 
-    fn begin(begins: &Begins, partition: i32) -> Result<Begun, Unbegun> {
-        begins.assign([Arc::new(TopicPartition::new("t", partition))].into_iter(), "g")
+    fn begin(begins: &Begins, partition: i32) -> Result<Begun, RunError> {
+        let begun =
+            begins.assign([Arc::new(TopicPartition::new("t", partition))].into_iter()).expect("it may begin now");
+        begun.check("g", begins.on_data_loss)
     }
 
     /// Asserts where a partition begins, and which range is told to be gone, why.
     #[track_caller]
     fn check(begins: &Begins, partition: i32, start: i64, lost: Option<(i64, Option<i64>, Why)>) {
-        let Begun { assignments, losses } = begin(begins, partition).expect("it begins");
+        let Begun { assignments, losses, .. } = begin(begins, partition).expect("it begins");
         assert_eq!(assignments[0].start, Offset(start));
         let said = losses.first().map(|loss| (loss.from.0, loss.to.map(|to| to.0), loss.why));
         assert_eq!(said, lost);
         assert!(losses.iter().all(|loss| loss.resumed_at == Some(Offset(start))));
         let stop = begin(&Begins { on_data_loss: OnDataLoss::Stop, ..copy(begins) }, partition);
-        assert_eq!(lost.is_some(), matches!(stop, Err(Unbegun::Run(RunError::DataLoss { .. }))), "{stop:?}");
+        assert_eq!(lost.is_some(), matches!(stop, Err(RunError::DataLoss { .. })), "{stop:?}");
     }
 
     fn copy(begins: &Begins) -> Begins {
@@ -245,6 +280,7 @@ mod tests {
             earliest: begins.earliest.clone(),
             latest: begins.latest.clone(),
             ends: begins.ends.clone(),
+            sharing: begins.sharing.clone(),
             ..*begins
         }
     }
@@ -281,7 +317,8 @@ mod tests {
         let beyond = Begins { committed: [(1, committed(25))].into(), ..begins() };
         check(&beyond, 1, 10, Some((20, Some(24), Why::Truncated)));
         let as_yet = Begins { epoch_ends: ended(Some(25)), ..beyond };
-        assert!(matches!(begin(&as_yet, 1), Err(Unbegun::NotYet(_))));
+        let begun = as_yet.assign([Arc::new(TopicPartition::new("t", 1))].into_iter());
+        assert!(matches!(begun, Err(NotYet(_))), "{begun:?}");
     }
 
     #[test]
@@ -289,7 +326,7 @@ mod tests {
         check(&begins(), 0, 10, Some((0, Some(9), Why::OffsetExpired)));
         let whole = Begins { earliest: [(0, Offset(0))].into(), ..begins() };
         check(&whole, 0, 0, Some((0, None, Why::OffsetExpired)));
-        check(&Begins { listed: true, ..whole }, 0, 0, None);
+        check(&Begins { sharing: Sharing::Listed, ..whole }, 0, 0, None);
     }
 
     #[test]
@@ -300,12 +337,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_finished_above_a_commit_is_believed_as_far_as_its_log_goes() {
+        let finished = |start: i64, end: i64| [Run::new(Offset(start), Offset(end))].into_iter().collect::<Finished>();
+        let with = |offset: i64, text: &str| Begins {
+            committed: [(1, Committed { metadata: text.to_owned(), ..committed(offset) })].into(),
+            ..begins()
+        };
+        let place = |offset| Place { topic: TopicId::default(), partition: 1, offset: Offset(offset) };
+        let text = encode(&place(12), &finished(14, 17), MOST_UNITS).text;
+        let known = |begins: &Begins| {
+            let Begun { mut assignments, known, .. } = begin(begins, 1).expect("it begins");
+            (assignments.remove(0).finished, known.unbelieved.into_iter().map(|(_, why)| why).collect::<Vec<_>>())
+        };
+        assert_eq!(known(&with(12, &text)), (finished(14, 17), vec![]));
+        assert_eq!(known(&with(12, "")), (Finished::default(), vec![]));
+        let other_offset = Unbelieved::OtherOffset { theirs: Offset(12) };
+        assert_eq!(known(&with(13, &text)), (Finished::default(), vec![other_offset]));
+        assert_eq!(known(&with(12, "theirs")), (Finished::default(), vec![Unbelieved::Foreign]));
+        // The epoch of the commit ended in between: from there on the log is another.
+        let beyond = Unbelieved::BeyondEnd { reach: Offset(17), end: Offset(16) };
+        let cut = |end| Begins { epoch_ends: ended(Some(end)), ..with(12, &text) };
+        assert_eq!(known(&cut(16)), (Finished::default(), vec![beyond]));
+        assert_eq!(known(&cut(17)), (finished(14, 17), vec![]));
+        assert_eq!(known(&cut(11)), (Finished::default(), vec![]));
+        // The commit itself lies below the log by now.
+        let text = encode(&place(4), &finished(8, 13), MOST_UNITS).text;
+        assert_eq!(known(&with(4, &text)), (finished(10, 13), vec![]));
+    }
+
+    #[test]
     fn a_group_without_any_offset_begins_where_from_says() {
         let none = Begins { committed: BTreeMap::new(), ..begins() };
         check(&none, 0, 10, None);
         check(&Begins { from: From::Latest, ..copy(&none) }, 0, 20, None);
         let stop = Begins { from: From::Stop, ..none };
-        assert!(matches!(begin(&stop, 0), Err(Unbegun::Run(RunError::NoOffset { .. }))));
+        assert!(matches!(begin(&stop, 0), Err(RunError::NoOffset { .. })));
+    }
+
+    #[test]
+    fn a_partition_that_the_group_deals_out_begins_where_from_says_unless_it_was_added() {
+        let dealt = Begins { sharing: Sharing::Dealt([3].into()), from: From::Latest, ..begins() };
+        check(&dealt, 0, 20, None);
+        check(&dealt, 3, 10, None);
+        check(&dealt, 1, 12, None);
     }
 
     #[test]

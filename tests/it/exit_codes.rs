@@ -21,7 +21,7 @@ fn everything_that_is_wrong_with_the_configuration_is_said_at_once_and_nobody_is
     for wrong in [
         "--workers 'none': not a whole number",
         "--task-time '5': not a duration",
-        "--assign '3-1': neither all nor partitions",
+        "--assign '3-1': none of group, all and partitions",
         "LONGSHORE_GRACE 'soon': not a duration",
         "LONGSHORE_LOG_FORMAT 'loud': neither text nor json",
         "--group (KAFKA_CONSUMER_GROUP) is required",

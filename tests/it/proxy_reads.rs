@@ -75,8 +75,8 @@ const THROTTLE: Range<usize> = 41..62;
 each_reader! {
     rskafka, waiting for 0..0, |cluster, source| RskafkaReader::new(DataPlane::new(cluster), source);
     wire, waiting for THROTTLE, |cluster, source| {
-        let readers = WireReaders::new(&cluster, source.topic, Isolation::default(), 1 << 20);
-        readers.partition(source.partition, TopicId::default())
+        let readers = WireReaders::new(&cluster, Isolation::default(), 1 << 20);
+        readers.partition(source.into(), TopicId::default())
     };
 }
 

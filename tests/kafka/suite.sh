@@ -109,21 +109,21 @@ ends() {
     records "$1" '%p %o\n' | sort -k 1,1n -k 2,2n | awk '{ end[$1] = $2 + 1 } END { for (p in end) print p, end[p] }' | sort
 }
 
-# --- groups: each has the name of its topic -------------------------------------------------------
+# --- groups: each has the name of its topic, or of the first of its topics ------------------------
 
-# What ConsumerGroupCommand says of the group of TOPIC: PARTITION COMMITTED LAG.
+# What ConsumerGroupCommand says of GROUP [TOPIC]: PARTITION COMMITTED LAG.
 described() {
     kafka groups --describe --group "$1" 2>>"$dir/groups" |
-        awk -v topic="$1" '$2 == topic { print $3, $4, $6 }' | sort
+        awk -v topic="${2:-$1}" '$2 == topic { print $3, $4, $6 }' | sort
 }
 
 # PARTITION COMMITTED.
 committed() {
-    described "$1" | cut -d ' ' -f 1,2
+    described "$@" | cut -d ' ' -f 1,2
 }
 
 lag() {
-    described "$1" | sum 3
+    described "$@" | sum 3
 }
 
 # Whether what is committed for TOPIC adds up to COUNT.
@@ -136,11 +136,13 @@ below() {
     awk 'NR == FNR { committed[$1] = $2; next } $4 < committed[$3]' "$1" -
 }
 
-# As a member of its group, kcat finds nothing left of TOPIC.
+# As a member of GROUP, kcat finds nothing left of the TOPICS, or of the one of that name.
 nothing_left() {
-    kcat -q -b "$KAFKA_SERVER" -X auto.offset.reset=error -e -G "$1" "$1" >"$dir/left" 2>>"$dir/kcat" ||
+    local group=$1
+    [ $# -eq 1 ] || shift
+    kcat -q -b "$KAFKA_SERVER" -X auto.offset.reset=error -e -G "$group" "$@" >"$dir/left" 2>>"$dir/kcat" ||
         fail "kcat cannot begin where the group stands: $(tail -n 1 "$dir/kcat")"
-    [ ! -s "$dir/left" ] || fail "kcat found $(wc -l <"$dir/left") messages left in $1"
+    [ ! -s "$dir/left" ] || fail "kcat found $(wc -l <"$dir/left") messages left in $*"
 }
 
 # --- Longshore ------------------------------------------------------------------------------------

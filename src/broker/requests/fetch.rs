@@ -68,7 +68,7 @@ impl Handle for FetchRequest {
     }
 
     /// As soon as there are enough bytes, or an error, or nothing was asked for.
-    fn is_due(&self, response: &FetchResponse) -> bool {
+    fn is_due(&self, _: &State, _: &Context, response: &FetchResponse) -> bool {
         let partitions = || response.responses.iter().flat_map(|topic| &topic.partitions);
         let bytes: usize = partitions().filter_map(|partition| Some(partition.records.as_ref()?.len())).sum();
         response.error_code != 0

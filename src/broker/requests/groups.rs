@@ -22,7 +22,10 @@ use kafka_protocol::{
 use super::{Handle, Place, message, text};
 use crate::{
     broker::{
-        groups::{Group, Member},
+        groups::{
+            Group, MEMBER_HOST,
+            classic::{At, Phase},
+        },
         state::{Context, State, code},
     },
     offsets::Committed,
@@ -31,10 +34,12 @@ use crate::{
 
 /// From this version on an OffsetFetch is about many groups.
 const MANY_GROUPS: i16 = 8;
+/// From this version on a DescribeGroups names the instances of members.
+const INSTANCES: i16 = 4;
 /// From this version on a DescribeGroups says that a group is not there.
 const NOT_FOUND: i16 = 6;
 
-fn coordinated(state: &State, context: &Context) -> Result<(), ResponseError> {
+pub(super) fn coordinated(state: &State, context: &Context) -> Result<(), ResponseError> {
     if state.coordinator == context.node { Ok(()) } else { Err(ResponseError::NotCoordinator) }
 }
 
@@ -51,7 +56,13 @@ impl Handle for OffsetCommitRequest {
 
     fn handle(&self, state: &mut State, context: &Context) -> OffsetCommitResponse {
         let allowed = coordinated(state, context).and_then(|()| {
-            state.groups.may_commit(&self.group_id, &self.member_id, self.generation_id_or_member_epoch)
+            let at = At {
+                member: &self.member_id,
+                instance: self.group_instance_id.as_deref(),
+                generation: self.generation_id_or_member_epoch,
+                ..At::default()
+            };
+            state.groups.may_commit(&self.group_id, context.now, &at)
         });
         let topics = self.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
@@ -78,6 +89,10 @@ fn commit(
 ) -> Result<(), ResponseError> {
     let index = partition.partition_index;
     state.topics.partition(topic, index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let units = partition.committed_metadata.as_ref().map_or(0, |metadata| metadata.encode_utf16().count());
+    if units > state.max_metadata_units {
+        return Err(ResponseError::OffsetMetadataTooLarge);
+    }
     let committed = Committed {
         offset: Offset(partition.committed_offset),
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
@@ -178,7 +193,7 @@ impl Handle for DescribeGroupsRequest {
                 return described.with_error_code(error.code());
             }
             match state.groups.get(id) {
-                Some(group) => describe(group, described),
+                Some(group) => describe(group, described, context.version),
                 None if context.version < NOT_FOUND => described.with_group_state("Dead".into()),
                 None => described
                     .with_group_state("Dead".into())
@@ -190,19 +205,36 @@ impl Handle for DescribeGroupsRequest {
     }
 }
 
-fn describe(group: &Group, described: DescribedGroup) -> DescribedGroup {
-    let member = |member: &Member| {
+/// Kafka, too, shows what members have said and got only once all of them know.
+fn describe(group: &Group, described: DescribedGroup, version: i16) -> DescribedGroup {
+    let classic = &group.classic;
+    let protocol = classic.protocol.clone().unwrap_or_default();
+    let is_stable = classic.phase == Phase::Stable;
+    let pretended = group.pretended.iter().map(|member| {
         DescribedGroupMember::default()
             .with_member_id(text(&member.id))
             .with_client_id(text(&member.client_id))
             .with_client_host(text(&member.host))
-    };
-    let protocol = if group.members.is_empty() { "" } else { "range" };
+    });
+    let joined = classic.members().iter().map(|member| {
+        let described = DescribedGroupMember::default()
+            .with_member_id(text(&member.id))
+            .with_group_instance_id(member.instance.as_deref().filter(|_| version >= INSTANCES).map(text))
+            .with_client_id(text(&member.client_id))
+            .with_client_host(text(MEMBER_HOST));
+        match is_stable {
+            true => described
+                .with_member_metadata(member.metadata(&protocol))
+                .with_member_assignment(member.assignment.clone()),
+            false => described,
+        }
+    });
+    let protocol = if group.pretended.is_empty() { &protocol } else { "range" };
     described
         .with_group_state(group.state().into())
-        .with_protocol_type(group.protocol_type().into())
-        .with_protocol_data(protocol.into())
-        .with_members(group.members.iter().map(member).collect())
+        .with_protocol_type(text(group.protocol_type()))
+        .with_protocol_data(text(protocol))
+        .with_members(pretended.chain(joined).collect())
 }
 
 impl Handle for ListGroupsRequest {
@@ -223,7 +255,7 @@ impl Handle for ListGroupsRequest {
         let groups = groups.map(|(id, group)| {
             ListedGroup::default()
                 .with_group_id(GroupId(text(id)))
-                .with_protocol_type(group.protocol_type().into())
+                .with_protocol_type(text(group.protocol_type()))
                 .with_group_state(group.state().into())
                 .with_group_type("classic".into())
         });

@@ -99,6 +99,18 @@ impl Fault {
     }
 }
 
+/// Inflates zstd frames that came some other way than in a batch, to `limit` bytes at the most.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn inflate_zstd(input: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+    let inflated = catch_unwind(AssertUnwindSafe(|| zstd::inflate(input, limit)));
+    inflated.unwrap_or_else(|_| Err(Fault::malformed("its decoder failed"))).map_err(|fault| match fault {
+        Fault::Malformed(reason) => reason,
+        Fault::Full | Fault::Codec(_) => format!("it is larger than {limit} bytes"),
+    })
+}
+
 /// What the content of a compressed batch is inflated by, how much memory one batch may take, and where its records are put.
 pub struct Inflater {
     max_bytes: usize,

@@ -21,7 +21,7 @@
 //! what comes for it is dropped.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -47,7 +47,7 @@ const LEAST_BYTES: usize = 1 << 10;
 /// The most partitions in one request.
 const MAX_WANTED: usize = 1_000;
 
-/// The lanes to all brokers that lead partitions of one topic. Cheap to clone; clones share them.
+/// The lanes to all brokers. Cheap to clone; clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     inner: Arc<Inner>,
@@ -59,7 +59,6 @@ struct Inner {
     cluster: Cluster,
     /// One for each lane: a connection per broker.
     clusters: [Cluster; 2],
-    topic: Arc<str>,
     isolation: Isolation,
     nodes: Mutex<HashMap<i32, [Lane; 2]>>,
 }
@@ -79,7 +78,6 @@ struct Lane {
 #[derive(Debug)]
 struct Want {
     wanted: Wanted,
-    id: TopicId,
     max_wait: Duration,
     answer: oneshot::Sender<Answer>,
 }
@@ -99,24 +97,17 @@ pub(super) enum Mood {
 }
 
 impl Lanes {
-    pub(super) fn new(cluster: &Cluster, topic: Arc<str>, isolation: Isolation) -> Self {
+    pub(super) fn new(cluster: &Cluster, isolation: Isolation) -> Self {
         let clusters = [cluster.apart(), cluster.apart()];
         let cluster = cluster.clone();
-        Self { inner: Arc::new(Inner { cluster, clusters, topic, isolation, nodes: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { cluster, clusters, isolation, nodes: Mutex::default() }) }
     }
 
     /// Asks `leader` for what is wanted, together with what others want of it. Ends within `max_wait` and twice the deadline
     /// of a request: once for the answer that is under way, and once for this one.
-    pub(super) async fn fetch(
-        &self,
-        leader: i32,
-        id: TopicId,
-        wanted: Wanted,
-        max_wait: Duration,
-        mood: Mood,
-    ) -> Option<Answer> {
+    pub(super) async fn fetch(&self, leader: i32, wanted: Wanted, max_wait: Duration, mood: Mood) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
-        let want = Want { wanted, id, max_wait, answer };
+        let want = Want { wanted, max_wait, answer };
         let which = if mood == Mood::Quiet { QUIET } else { BUSY };
         let start = {
             let mut nodes = self.inner.lock();
@@ -138,6 +129,22 @@ impl Inner {
     fn lock(&self) -> MutexGuard<'_, HashMap<i32, [Lane; 2]>> {
         // Each change is complete before anything could panic.
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What goes together in one request.
+#[derive(Default)]
+struct Fit {
+    partitions: HashSet<(Arc<str>, i32)>,
+    ids: HashMap<Arc<str>, TopicId>,
+}
+
+impl Fit {
+    fn takes(&mut self, wanted: &Wanted) -> bool {
+        let Wanted { topic, topic_id, partition, .. } = wanted;
+        self.partitions.len() < MAX_WANTED
+            && self.ids.entry(Arc::clone(topic)).or_insert(*topic_id) == topic_id
+            && self.partitions.insert((Arc::clone(topic), *partition))
     }
 }
 
@@ -174,19 +181,19 @@ impl Run {
         }
     }
 
-    /// What is wanted now, of one topic id. Nothing means that the lane is at its end.
+    /// What is wanted now: each partition once, and of each topic one id. Nothing means that the lane is at its end.
     fn take(&self) -> Vec<Want> {
         let mut nodes = self.inner.lock();
         let Some(lanes) = nodes.get_mut(&self.leader) else { return Vec::new() };
         let mut taken: Vec<Want> = Vec::new();
+        let mut fit = Fit::default();
         let taking: &[usize] = if self.which == BUSY { &[BUSY] } else { &[QUIET, BUSY] };
         for which in taking {
             let waiting = &mut lanes[*which].waiting;
             waiting.retain(|want| !want.answer.is_closed());
             let mut left = Vec::new();
             for want in waiting.drain(..) {
-                let fits = taken.len() < MAX_WANTED && taken.first().is_none_or(|first| first.id == want.id);
-                if fits { taken.push(want) } else { left.push(want) }
+                if fit.takes(&want.wanted) { taken.push(want) } else { left.push(want) }
             }
             *waiting = left;
         }
@@ -206,40 +213,39 @@ impl Run {
 
     /// Asks for as much as is granted altogether, and gives each its part. Says whether there was anything.
     async fn serve(&self, wants: Vec<Want>, wait: Duration) -> bool {
-        let Inner { clusters, topic, isolation, .. } = &*self.inner;
+        let Inner { clusters, isolation, .. } = &*self.inner;
         let cluster = &clusters[self.which];
         cluster.learn_from(&self.inner.cluster);
         let granted = self.inner.lock().get(&self.leader).and_then(|lanes| lanes[self.which].granted);
         let each = granted.map_or(usize::MAX, |granted| (granted / wants.len()).max(1));
-        let wanted = wants.iter().map(|want| Wanted { max_bytes: want.wanted.max_bytes.min(each), ..want.wanted });
-        let wanted: Vec<_> = wanted.collect();
+        let asked = |Want { wanted, answer, .. }| (Wanted { max_bytes: wanted.max_bytes.min(each), ..wanted }, answer);
+        let (wanted, wants): (Vec<_>, Vec<_>) = wants.into_iter().map(asked).unzip();
         let until = Instant::now() + wait + cluster.deadlines().request;
-        let of = (&**topic, wants[0].id);
-        match cluster.fetch(self.leader, of, &wanted, *isolation, wait, until).await {
+        match cluster.fetch(self.leader, &wanted, *isolation, wait, until).await {
             Ok(None) => {
                 let half = wanted.iter().map(|wanted| wanted.max_bytes).sum::<usize>() / 2;
                 self.grant(|_| Some(half.max(LEAST_BYTES)));
-                for want in wants {
-                    let _ = want.answer.send(Ok(None));
+                for answer in wants {
+                    let _ = answer.send(Ok(None));
                 }
                 false
             }
             Ok(Some(fetched)) => {
                 self.grant(|granted| granted.and_then(|granted| granted.checked_mul(2)));
                 let mut found = false;
-                for (want, fetched) in wants.into_iter().zip(fetched) {
+                for (answer, fetched) in wants.into_iter().zip(fetched) {
                     if let Some(fetched) = fetched {
                         found |= !fetched.batches.is_empty();
                         // Whoever stopped waiting wants nothing any more.
-                        let _ = want.answer.send(Ok(Some(fetched)));
+                        let _ = answer.send(Ok(Some(fetched)));
                     }
                 }
                 found
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for want in wants {
-                    let _ = want.answer.send(Err(Arc::clone(&error)));
+                for answer in wants {
+                    let _ = answer.send(Err(Arc::clone(&error)));
                 }
                 false
             }

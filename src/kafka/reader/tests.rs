@@ -21,7 +21,7 @@ use crate::{
             scripted::{self, Asked},
         },
     },
-    record::{Header, Offset, Outgoing, Record, TopicId},
+    record::{Header, Offset, Outgoing, Record, TopicId, TopicPartition},
     source::{Batch, PartitionReader, ReadError},
 };
 
@@ -40,11 +40,15 @@ fn broker(partitions: i32) -> Broker {
 fn readers(broker: &Broker, by: ReadBy, isolation: Isolation, max_inflated: usize) -> Readers {
     let deadlines = Deadlines { connect: Duration::from_secs(5), request: Duration::from_secs(5) };
     let cluster = Cluster::new(vec![broker.address().parse().unwrap()], "test", deadlines);
-    Readers::new(WireReaders::new(&cluster, T.into(), isolation, max_inflated), by, 1)
+    Readers::new(WireReaders::new(&cluster, isolation, max_inflated), by, 1)
 }
 
 fn reader(broker: &Broker, by: ReadBy) -> Reader {
-    readers(broker, by, Isolation::default(), 64 << 20).partition(0, broker.topic_id(T).unwrap())
+    readers(broker, by, Isolation::default(), 64 << 20).partition(&at(0), broker.topic_id(T).unwrap())
+}
+
+fn at(partition: i32) -> Arc<TopicPartition> {
+    Arc::new(TopicPartition::new(T, partition))
 }
 
 async fn fetch(reader: &mut Reader, from: i64, max_bytes: usize) -> Result<Batch, ReadError> {
@@ -201,7 +205,7 @@ async fn a_bomb_is_passed_and_a_large_batch_keeps_others_waiting() {
     put(&broker, &Plan { codec: Codec::Lz4, ..plan(&[&*large; 8]) });
     put(&broker, &plan(&["a"]));
     let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 2 << 20);
-    let mut reader = readers.partition(0, broker.topic_id(T).unwrap());
+    let mut reader = readers.partition(&at(0), broker.topic_id(T).unwrap());
     let first = fetch(&mut reader, 0, 10_000).await.unwrap();
     assert_eq!((first.records.len(), first.held.is_some()), (2, true));
     let waiting = reader.fetch(Offset(2), 10_000, WAIT);
@@ -222,7 +226,7 @@ async fn partitions_of_one_broker_share_fetches() {
     }
     let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 1 << 20);
     let all = (0..50).map(|partition| {
-        let mut reader = readers.partition(partition, broker.topic_id(T).unwrap());
+        let mut reader = readers.partition(&at(partition), broker.topic_id(T).unwrap());
         async move {
             let records = read_all(&mut reader, 0, 1000).await;
             assert_eq!(values(&records), [partition.to_string()]);
@@ -239,17 +243,57 @@ async fn partitions_of_one_broker_share_fetches() {
 }
 
 #[tokio::test]
+async fn partitions_of_several_topics_share_fetches_and_each_gets_its_own() {
+    // The last version by which topics go by their names, and the newest.
+    for newest in [Some(12), None] {
+        let broker = broker(2);
+        if let Some(newest) = newest {
+            broker.cap_version(ApiKey::Fetch, newest);
+        }
+        let all = (0..12).flat_map(|topic| [0, 1].map(|partition| (format!("topic-{topic}"), partition)));
+        for (topic, partition) in all.clone() {
+            if partition == 0 {
+                broker.create_topic(&topic, 2).unwrap();
+            }
+            broker.append_values(&topic, partition, [format!("{topic}-{partition}")]).unwrap();
+        }
+        let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 1 << 20);
+        let reading = all.map(|(topic, partition)| {
+            let id = broker.topic_id(&topic).unwrap();
+            let source = Arc::new(TopicPartition::new(topic, partition));
+            let mut reader = readers.partition(&source, id);
+            async move {
+                let records = read_all(&mut reader, 0, 1000).await;
+                assert_eq!(values(&records), [source.to_string()]);
+                assert_eq!(records[0].source, source);
+                reader
+            }
+        });
+        let mut readers = futures::future::join_all(reading).await;
+        let before = broker.requests(ApiKey::Fetch);
+        for _ in 0..2 {
+            let all = readers.iter_mut().map(|reader| fetch(reader, 1, 1000));
+            for batch in futures::future::join_all(all).await {
+                assert!(batch.unwrap().records.is_empty());
+            }
+        }
+        let fetches = broker.requests(ApiKey::Fetch) - before;
+        assert!(fetches < 16, "{fetches} fetches for 48 wishes");
+    }
+}
+
+#[tokio::test]
 async fn a_busy_partition_does_not_wait_behind_a_quiet_one() {
     let broker = broker(2);
     let readers = readers(&broker, ReadBy::Wire, Isolation::default(), 1 << 20);
-    let mut quiet = readers.partition(1, broker.topic_id(T).unwrap());
+    let mut quiet = readers.partition(&at(1), broker.topic_id(T).unwrap());
     assert!(fetch(&mut quiet, 0, 1000).await.unwrap().records.is_empty());
     // From here on the broker keeps back what asks for it.
     broker.faults().every(ApiKey::Fetch).partition(1).delay(Duration::from_secs(60));
     let asked = broker.requests(ApiKey::Fetch);
     let busy = async {
         broker.until(Duration::from_secs(20), |broker| broker.requests(ApiKey::Fetch) > asked).await;
-        let mut reader = readers.partition(0, broker.topic_id(T).unwrap());
+        let mut reader = readers.partition(&at(0), broker.topic_id(T).unwrap());
         for at in 0..20 {
             broker.append_values(T, 0, [format!("{at}")]).unwrap();
             assert_eq!(fetch(&mut reader, at, 1000).await.unwrap().next, Offset(at + 1));
@@ -429,8 +473,8 @@ async fn a_broker_that_grants_nothing_is_not_away_and_is_asked_for_less() {
         asked.reply::<FetchRequest>(&FetchResponse::default().with_throttle_time_ms(1))
     })
     .await;
-    let readers = WireReaders::new(&cluster, T.into(), Isolation::default(), 64 << 20);
-    let mut reader = Readers::new(readers, ReadBy::Wire, 1).partition(0, TopicId::default());
+    let readers = WireReaders::new(&cluster, Isolation::default(), 64 << 20);
+    let mut reader = Readers::new(readers, ReadBy::Wire, 1).partition(&at(0), TopicId::default());
     for _ in 0..3 {
         let batch = fetch(&mut reader, 7, 4_000).await.expect("it is not away");
         assert_eq!((batch.next, batch.high_watermark, batch.records.len()), (Offset(7), Offset(7), 0));

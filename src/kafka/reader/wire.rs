@@ -48,7 +48,6 @@ const LEAST_OFTEN: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub struct WireReaders {
     cluster: Cluster,
-    topic: Arc<str>,
     isolation: Isolation,
     lanes: Lanes,
     /// The most that a batch may be when it is inflated; what is larger is damaged.
@@ -60,20 +59,19 @@ pub struct WireReaders {
 }
 
 impl WireReaders {
-    /// Readers of the topic of this name, whose batches are no larger than `max_inflated` when they are inflated.
+    /// Readers of batches that are no larger than `max_inflated` when they are inflated.
     #[must_use]
-    pub fn new(cluster: &Cluster, topic: Arc<str>, isolation: Isolation, max_inflated: usize) -> Self {
-        let lanes = Lanes::new(cluster, Arc::clone(&topic), isolation);
+    pub fn new(cluster: &Cluster, isolation: Isolation, max_inflated: usize) -> Self {
+        let lanes = Lanes::new(cluster, isolation);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let (cluster, large, inflating) = (cluster.clone(), Arc::default(), Arc::new(Semaphore::new(cores)));
-        Self { cluster, topic, isolation, lanes, max_inflated, large, inflating }
+        Self { cluster, isolation, lanes, max_inflated, large, inflating }
     }
 
     /// A reader of one partition, as long as the topic has this id (any, if it is all zeros). Does nothing on the network
     /// before its first fetch.
     #[must_use]
-    pub fn partition(&self, partition: i32, id: TopicId) -> WireReader {
-        let source = Arc::new(TopicPartition::new(Arc::clone(&self.topic), partition));
+    pub fn partition(&self, source: Arc<TopicPartition>, id: TopicId) -> WireReader {
         WireReader { shared: self.clone(), source, id, place: None, mood: Mood::Busy, rest: None, damaged: None }
     }
 
@@ -102,10 +100,6 @@ pub struct WireReader {
 }
 
 impl WireReader {
-    pub(super) fn source(&self) -> &Arc<TopicPartition> {
-        &self.source
-    }
-
     /// Asks the partition's leader. Nothing, where it grants nothing now.
     async fn ask(&mut self, from: Offset, max_bytes: usize, max_wait: Duration) -> Result<Option<Fetched>, ReadError> {
         let place = match self.place {
@@ -113,9 +107,10 @@ impl WireReader {
             None => self.find().await?,
         };
         self.place = Some(place);
-        let TopicPartition { partition, .. } = *self.source;
-        let wanted = Wanted { partition, epoch: place.epoch, from, max_bytes };
-        let fetched = self.shared.lanes.fetch(place.leader, place.topic_id, wanted, max_wait, self.mood).await;
+        let TopicPartition { topic, partition } = &*self.source;
+        let Place { leader, topic_id, epoch } = place;
+        let wanted = Wanted { topic: Arc::clone(topic), topic_id, partition: *partition, epoch, from, max_bytes };
+        let fetched = self.shared.lanes.fetch(leader, wanted, max_wait, self.mood).await;
         let reason = match fetched {
             Some(Ok(None)) => return Ok(None),
             Some(Ok(Some(fetched))) if fetched.code == ErrorCode(0) => return Ok(Some(fetched)),

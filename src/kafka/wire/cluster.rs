@@ -2,19 +2,18 @@
 //!
 //! A call of the public API is a series of attempts, until one succeeds, one fails for good, or the call's deadline is
 //! near. Each attempt finds its broker anew: any (another one after each failure), a partition's leader by fresh
-//! Metadata, or a group's coordinator (kept until it fails).
+//! Metadata, or a group's coordinator (`coordinator.rs`).
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use kafka_protocol::{
-    ResponseError,
-    messages::{FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse},
+    messages::{MetadataRequest, MetadataResponse},
     protocol::{Request, StrBytes},
 };
 use tokio::time::{Instant, sleep, timeout_at};
@@ -23,6 +22,7 @@ use tracing::{debug, info};
 use super::{
     ErrorCode, HostPort, RequestName, Security, WireError,
     connection::{self, Connection, Kind, Write, writing},
+    coordinator::Lanes,
     throttle::Throttled,
 };
 use crate::kafka::Deadlines;
@@ -49,16 +49,19 @@ struct Inner {
     security: Security,
     /// What was learnt. A plain mutex: it is never held across an await.
     known: Mutex<Known>,
+    /// For members of groups, made when one speaks.
+    lanes: OnceLock<Lanes>,
 }
 
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// Where each broker listens, by the latest answer that lists them all, or that names one.
     nodes: BTreeMap<i32, HostPort>,
     /// One connection per broker, made at its first use. A call takes the connection out for as long as it lasts, so that
     /// one that fails, or is dropped, leaves none behind.
     connections: HashMap<Peer, Arc<tokio::sync::Mutex<Option<Connection>>>>,
-    coordinators: HashMap<String, i32>,
+    /// The node that coordinates each group.
+    pub(super) coordinators: HashMap<String, i32>,
     /// Until when a broker asks to be left alone.
     muted: HashMap<Peer, Instant>,
     throttle_said: Option<Instant>,
@@ -84,16 +87,19 @@ impl Cluster {
     pub fn new(bootstrap: Vec<HostPort>, client_id: &str, deadlines: Deadlines) -> Self {
         assert!(!bootstrap.is_empty(), "a cluster needs a bootstrap broker");
         let client_id = StrBytes::from_string(client_id.to_owned());
-        let security = Security::default();
-        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known: Mutex::default() }) }
+        Self::of(bootstrap, client_id, deadlines, Security::default())
+    }
+
+    fn of(bootstrap: Vec<HostPort>, client_id: StrBytes, deadlines: Deadlines, security: Security) -> Self {
+        let (known, lanes) = (Mutex::default(), OnceLock::new());
+        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known, lanes }) }
     }
 
     /// The same cluster, spoken to in this way, with connections of its own.
     #[must_use]
     pub fn with_security(&self, security: Security) -> Self {
         let Inner { bootstrap, client_id, deadlines, .. } = &*self.inner;
-        let (bootstrap, client_id, deadlines) = (bootstrap.clone(), client_id.clone(), *deadlines);
-        Self { inner: Arc::new(Inner { bootstrap, client_id, deadlines, security, known: Mutex::default() }) }
+        Self::of(bootstrap.clone(), client_id.clone(), *deadlines, security)
     }
 
     /// The same cluster with connections of its own. It begins with what is known of where the brokers are.
@@ -103,6 +109,11 @@ impl Cluster {
         apart.learn_from(self);
         apart.known().turn = self.known().turn;
         apart
+    }
+
+    /// The connections that members of groups speak over.
+    pub(super) fn lanes(&self) -> &Lanes {
+        self.inner.lanes.get_or_init(|| Lanes { waits: self.apart(), beats: self.apart() })
     }
 
     /// Whether it is spoken to over plain TCP: neither TLS nor SASL. Then rskafka can speak to it, too.
@@ -140,7 +151,7 @@ impl Cluster {
             .expect("a candidate is a bootstrap broker or a known node")
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         // Its updates are single inserts: a panic in between leaves nothing half done.
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -277,21 +288,22 @@ impl Cluster {
         answer
     }
 
-    /// Asks any broker for Metadata of these topics, and learns where the brokers are.
+    /// Asks any broker for Metadata of these topics, or of all, and learns where the brokers are.
     ///
     /// Version 4 is the first in which one can say not to create the topics.
     pub(super) async fn metadata(
         &self,
-        topics: &[&str],
+        topics: Option<&[&str]>,
         until: Instant,
     ) -> Result<Answer<MetadataResponse>, WireError> {
         use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
         let build = |_| {
-            let topics = topics.iter().map(|name| {
+            let named = |name: &&str| {
                 let name = StrBytes::from_string((*name).to_owned());
                 MetadataRequestTopic::default().with_name(Some(name.into()))
-            });
-            MetadataRequest::default().with_topics(Some(topics.collect())).with_allow_auto_topic_creation(false)
+            };
+            let topics = topics.map(|topics| topics.iter().map(named).collect());
+            MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(false)
         };
         let answer = self.ask_any::<MetadataRequest>(until, 4, build).await?;
         answer.check(answer.response.error_code, || "the cluster".to_owned())?;
@@ -310,43 +322,6 @@ impl Cluster {
         muted.retain(|peer, _| is_there(peer));
         drop(known);
         Ok(answer)
-    }
-
-    /// Asks the coordinator of `group` once. If the answer is an error (which `check` finds out), it is looked up anew at
-    /// the next attempt.
-    pub(super) async fn ask_coordinator<R: Request<Response: Throttled>, T>(
-        &self,
-        group: &str,
-        until: Instant,
-        least: i16,
-        build: impl FnOnce(i16) -> R + Send,
-        read: impl FnOnce(Answer<R::Response>) -> Result<T, WireError>,
-    ) -> Result<T, WireError> {
-        let cached = self.known().coordinators.get(group).copied();
-        let node = match cached {
-            Some(node) => node,
-            None => self.find_coordinator(group, until).await?,
-        };
-        let outcome = self.ask(Peer::Node(node), until, least, build).await.and_then(read);
-        if outcome.is_err() {
-            self.known().coordinators.remove(group);
-        }
-        outcome
-    }
-
-    async fn find_coordinator(&self, group: &str, until: Instant) -> Result<i32, WireError> {
-        let key = StrBytes::from_string(group.to_owned());
-        let build = |version| match version {
-            0..4 => FindCoordinatorRequest::default().with_key(key),
-            _ => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
-        };
-        let answer = self.ask_any::<FindCoordinatorRequest>(until, 0, build).await?;
-        let Located { code, message, node, host, port } = located(&answer.response);
-        answer.check_saying(code, message, || format!("group {group}"))?;
-        let mut known = self.known();
-        learn(&mut known, node, host, port);
-        known.coordinators.insert(group.to_owned(), node);
-        Ok(node)
     }
 }
 
@@ -409,37 +384,6 @@ impl<T> Answer<T> {
     }
 }
 
-struct Located<'a> {
-    code: i16,
-    message: Option<&'a StrBytes>,
-    node: i32,
-    host: &'a str,
-    port: i32,
-}
-
-/// From version 4 on a response has a list of coordinators, of which we asked for one.
-fn located(response: &FindCoordinatorResponse) -> Located<'_> {
-    match response.coordinators.first() {
-        Some(c) => Located {
-            code: c.error_code,
-            message: c.error_message.as_ref(),
-            node: c.node_id.0,
-            host: &c.host,
-            port: c.port,
-        },
-        None if response.error_code == 0 && response.host.is_empty() => {
-            Located { code: ResponseError::CoordinatorNotAvailable.code(), message: None, node: -1, host: "", port: 0 }
-        }
-        None => Located {
-            code: response.error_code,
-            message: response.error_message.as_ref(),
-            node: response.node_id.0,
-            host: &response.host,
-            port: response.port,
-        },
-    }
-}
-
 /// Brokers that we know first, then the bootstrap list: it is still good when the whole cluster has moved.
 fn candidate(known: &Known, bootstrap: &[HostPort]) -> Peer {
     let turn = known.turn % (known.nodes.len() + bootstrap.len());
@@ -449,7 +393,7 @@ fn candidate(known: &Known, bootstrap: &[HostPort]) -> Peer {
     }
 }
 
-fn learn(known: &mut Known, node: i32, host: &str, port: i32) {
+pub(super) fn learn(known: &mut Known, node: i32, host: &str, port: i32) {
     if let Ok(port) = u16::try_from(port) {
         if known.nodes.is_empty() {
             // The turn so far was among the bootstrap list. One that is named by another is up.

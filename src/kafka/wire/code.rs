@@ -62,6 +62,21 @@ impl ErrorCode {
         )
     }
 
+    /// Whether only a group's coordinator can say so: the answer is about a member, and the right broker gave it.
+    pub(super) fn is_of_membership(self) -> bool {
+        use ResponseError as E;
+        self.is_live_group()
+            || matches!(
+                self.known(),
+                E::MemberIdRequired
+                    | E::UnreleasedInstanceId
+                    | E::InconsistentGroupProtocol
+                    | E::GroupMaxSizeReached
+                    | E::UnsupportedAssignor
+                    | E::InvalidSessionTimeout
+            )
+    }
+
     /// What somebody can do about it.
     pub(super) fn advice(self) -> Option<&'static str> {
         use ResponseError as E;
@@ -79,6 +94,22 @@ impl ErrorCode {
             E::OffsetMetadataTooLarge => "raise the broker's offset.metadata.max.bytes",
             E::GroupIdNotFound => "a group of this name is of another kind (a share group, say): choose another group",
             E::UnknownTopicOrPartition => "was the topic deleted?",
+            E::InconsistentGroupProtocol => {
+                "the members of this group have no assignor in common (--assignors), or they are no consumers (of Kafka \
+                 Connect, say): choose another group, or other assignors"
+            }
+            E::InvalidSessionTimeout => {
+                "a broker allows session timeouts from its group.min.session.timeout.ms (6 s) to its \
+                 group.max.session.timeout.ms (30 min)"
+            }
+            E::GroupMaxSizeReached => "raise the broker's group.max.size, or run fewer members",
+            E::FencedInstanceId => "another process has the same --instance-id: give each its own",
+            E::UnreleasedInstanceId => {
+                "another process with the same --instance-id has not left: stop it, or give each its own"
+            }
+            E::UnsupportedAssignor => "name one of the broker's group.consumer.assignors",
+            E::UnsupportedVersion => "the broker does not do that, or has it switched off",
+            E::UnknownServerError => "the broker's own log says why",
             _ => return None,
         })
     }

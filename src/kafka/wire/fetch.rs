@@ -1,6 +1,9 @@
-//! Fetching: what some partitions of one leader hold, in one request, without a session.
+//! Fetching: what some partitions of one leader hold, of one topic or several, in one request, without a session.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use kafka_protocol::{
     messages::{
@@ -15,7 +18,7 @@ use super::{
     Cluster, Fetched, WireError,
     cluster::Peer,
     connection::{Kind, writing},
-    fetched::{self, TOPIC_IDS_SINCE},
+    fetched::{self, Named, TOPIC_IDS_SINCE},
     throttle::Throttled,
 };
 use crate::{
@@ -27,8 +30,11 @@ use crate::{
 const MAX_BYTES: usize = 32 << 20;
 
 /// What is asked of one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::kafka) struct Wanted {
+    pub(in crate::kafka) topic: Arc<str>,
+    /// The same for all partitions of a topic in one request.
+    pub(in crate::kafka) topic_id: TopicId,
     pub(in crate::kafka) partition: i32,
     /// The leader epoch that we know; the leader refuses if it is another (KIP-320).
     pub(in crate::kafka) epoch: LeaderEpoch,
@@ -37,26 +43,19 @@ pub(in crate::kafka) struct Wanted {
 }
 
 impl Cluster {
-    /// Asks `leader` once what these partitions of a topic hold, and waits up to `max_wait` for there to be something. The
-    /// first of them that has anything gets a whole batch, whatever its size; the others may have to ask again. Answers
-    /// come in the order of `wanted`; `None` stands for one that is missing. There is no answer at all where we are over the
-    /// broker's quota, and it has kept what it read (KIP-13).
+    /// Asks `leader` once what these partitions hold, each of them once, and waits up to `max_wait` for there to be
+    /// something. The first of them that has anything gets a whole batch, whatever its size; the others may have to ask
+    /// again. Answers come in the order of `wanted`; `None` stands for one that is missing. There is no answer at all where
+    /// we are over the broker's quota, and it has kept what it read (KIP-13).
     pub(in crate::kafka) async fn fetch(
         &self,
         leader: i32,
-        (topic, id): (&str, TopicId),
         wanted: &[Wanted],
         isolation: Isolation,
         max_wait: Duration,
         until: Instant,
     ) -> Result<Option<Vec<Option<Fetched>>>, WireError> {
         let build = |version| {
-            let to = FetchTopic::default().with_partitions(wanted.iter().map(asked).collect());
-            let to = if version >= TOPIC_IDS_SINCE {
-                to.with_topic_id(id.0)
-            } else {
-                to.with_topic(StrBytes::from_string(topic.to_owned()).into())
-            };
             let total = wanted.iter().map(|wanted| wanted.max_bytes).sum::<usize>().min(MAX_BYTES);
             FetchRequest::default()
                 .with_replica_id(BrokerId(-1))
@@ -69,19 +68,47 @@ impl Cluster {
                 })
                 .with_session_id(0)
                 .with_session_epoch(-1)
-                .with_topics(vec![to])
+                .with_topics(by_topic(wanted, version))
         };
         let answer =
             self.ask_raw(Peer::Node(leader), until, (Kind::of::<FetchRequest>(), 4), &mut writing(build)).await?;
         let answer = answer.read(fetched::read)?;
         self.heed(Peer::Node(leader), &answer);
-        answer.check(answer.response.code.0, || format!("topic {topic}"))?;
+        answer.check(answer.response.code.0, || format!("topic {}", topics(wanted)))?;
         if answer.response.partitions.is_empty() && answer.response.throttle().is_some() {
             return Ok(None);
         }
         let mut by_partition: HashMap<_, _> = answer.response.partitions.into_iter().collect();
-        Ok(Some(wanted.iter().map(|wanted| by_partition.remove(&wanted.partition)).collect()))
+        let named = |wanted: &Wanted| match by_partition.remove(&(Named::Id(wanted.topic_id), wanted.partition)) {
+            Some(fetched) => Some(fetched),
+            None => by_partition.remove(&(Named::Name(Arc::clone(&wanted.topic)), wanted.partition)),
+        };
+        Ok(Some(wanted.iter().map(named).collect()))
     }
+}
+
+/// What is wanted, in the order in which it is, as far as partitions of one topic stand together.
+fn by_topic(wanted: &[Wanted], version: i16) -> Vec<FetchTopic> {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for wanted in wanted {
+        let place = *places.entry(&wanted.topic).or_insert_with(|| {
+            topics.push(if version >= TOPIC_IDS_SINCE {
+                FetchTopic::default().with_topic_id(wanted.topic_id.0)
+            } else {
+                FetchTopic::default().with_topic(StrBytes::from_string(wanted.topic.to_string()).into())
+            });
+            topics.len() - 1
+        });
+        topics[place].partitions.push(asked(wanted));
+    }
+    topics
+}
+
+/// The names of all topics of which something is wanted.
+fn topics(wanted: &[Wanted]) -> String {
+    let names: std::collections::BTreeSet<_> = wanted.iter().map(|wanted| &*wanted.topic).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn asked(wanted: &Wanted) -> FetchPartition {

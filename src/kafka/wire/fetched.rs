@@ -5,10 +5,15 @@
 //! records; a bit that flips on their way is not to cost the process. Here a claim costs nothing before it is found true.
 //! What no reader needs is passed over.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 
 use super::{ErrorCode, throttle::Throttled};
-use crate::{kafka::batch::Aborted, record::Offset};
+use crate::{
+    kafka::batch::Aborted,
+    record::{Offset, TopicId},
+};
 
 /// From this version on lengths are varints, and structures end with tagged fields (KIP-482).
 const FLEXIBLE_SINCE: i16 = 12;
@@ -33,8 +38,15 @@ pub(in crate::kafka) struct Fetched {
 pub(super) struct Response {
     throttle_ms: i32,
     pub(super) code: ErrorCode,
-    /// By partition, of whatever topic.
-    pub(super) partitions: Vec<(i32, Fetched)>,
+    /// By topic and partition.
+    pub(super) partitions: Vec<((Named, i32), Fetched)>,
+}
+
+/// How a response names a topic. Many partitions share one name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Named {
+    Name(Arc<str>),
+    Id(TopicId),
 }
 
 impl Throttled for Response {
@@ -58,13 +70,10 @@ pub(super) fn read(version: i16, body: Bytes) -> Result<Response, &'static str> 
     }
     let mut partitions = Vec::new();
     for _ in 0..from.count()?.unwrap_or_default() {
-        if version >= TOPIC_IDS_SINCE {
-            from.pass(16)?;
-        } else {
-            from.text()?;
-        }
+        let topic = if version >= TOPIC_IDS_SINCE { Named::Id(from.id()?) } else { Named::Name(from.text()?) };
         for _ in 0..from.count()?.unwrap_or_default() {
-            partitions.push(from.partition(version)?);
+            let (partition, fetched) = from.partition(version)?;
+            partitions.push(((topic.clone(), partition), fetched));
         }
         from.tags()?;
     }
@@ -132,10 +141,15 @@ impl Reading {
         self.fits(count)
     }
 
-    fn text(&mut self) -> Result<(), &'static str> {
+    fn text(&mut self) -> Result<Arc<str>, &'static str> {
         let length = if self.flexible { i64::from(self.unsigned()?) - 1 } else { i64::from(self.i16()?) };
         let length = self.fits(length)?;
-        self.pass(length.unwrap_or_default())
+        let text = self.left.split_to(length.unwrap_or_default());
+        std::str::from_utf8(&text).map(Arc::from).map_err(|_| "a name in it is not text")
+    }
+
+    fn id(&mut self) -> Result<TopicId, &'static str> {
+        self.has(16).map(|()| TopicId(uuid::Uuid::from_u128(self.left.get_u128())))
     }
 
     fn fits(&self, count: i64) -> Result<Option<usize>, &'static str> {
@@ -223,7 +237,11 @@ mod tests {
     fn what_others_write_is_read_in_each_version() {
         for version in 4..=18 {
             let response = read(version, encoded(version)).expect("a response");
-            let [(5, full), (6, moved)] = &response.partitions[..] else { panic!("{version}: {response:?}") };
+            let [((of, 5), full), ((_, 6), moved)] = &response.partitions[..] else {
+                panic!("{version}: {response:?}")
+            };
+            let named = if version >= 13 { Named::Id(TopicId(uuid::Uuid::max())) } else { Named::Name("t".into()) };
+            assert_eq!(*of, named, "{version}");
             assert_eq!((full.high_watermark, full.last_stable), (Offset(90), Offset(80)), "{version}");
             assert_eq!(full.aborted, [Aborted { producer_id: 7, first_offset: Offset(3) }; 2], "{version}");
             assert_eq!(full.batches, &b"batches"[..], "{version}");

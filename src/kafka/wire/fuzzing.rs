@@ -8,6 +8,7 @@ use kafka_protocol::{messages::*, protocol::Request};
 use super::{
     connection::{Kind, read, read_frame, response_body},
     fetched,
+    membership::embedded::{decode_assignment, decode_subscription},
 };
 
 /// Reads frames from `stream` until it ends, as a connection does.
@@ -27,7 +28,7 @@ pub fn headers(stream: &[u8]) {
 /// Takes each frame for the response to the request `api`, in a version that is ours, chosen by `version`.
 pub fn responses(api: u8, version: u8, stream: &[u8]) {
     for frame in frames(stream) {
-        match api % 12 {
+        match api % 19 {
             0 => decode::<ApiVersionsRequest>(version, frame),
             1 => decode::<MetadataRequest>(version, frame),
             2 => decode::<FindCoordinatorRequest>(version, frame),
@@ -39,9 +40,21 @@ pub fn responses(api: u8, version: u8, stream: &[u8]) {
             8 => decode_by::<FetchRequest, _, _>(version, frame, fetched::read),
             9 => decode::<DescribeGroupsRequest>(version, frame),
             10 => decode::<OffsetForLeaderEpochRequest>(version, frame),
-            _ => decode::<SaslAuthenticateRequest>(version, frame),
+            11 => decode::<SaslAuthenticateRequest>(version, frame),
+            12 => decode::<JoinGroupRequest>(version, frame),
+            13 => decode::<SyncGroupRequest>(version, frame),
+            14 => decode::<HeartbeatRequest>(version, frame),
+            15 => decode::<LeaveGroupRequest>(version, frame),
+            16 => decode::<ConsumerGroupHeartbeatRequest>(version, frame),
+            17 => decode::<ConsumerGroupDescribeRequest>(version, frame),
+            _ => embedded(&frame),
         }
     }
+}
+
+/// What members say to each other, which no broker looks at.
+fn embedded(bytes: &Bytes) {
+    let _ = (decode_subscription(bytes), decode_assignment(bytes));
 }
 
 fn decode<R: Request>(version: u8, frame: Bytes) {

@@ -105,9 +105,10 @@ mod tests {
     use bytes::BytesMut;
     use kafka_protocol::{
         messages::{
-            ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DescribeGroupsResponse,
-            FetchResponse, FindCoordinatorResponse, InitProducerIdResponse, ListOffsetsResponse, MetadataResponse,
-            OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, ResponseHeader,
+            ApiVersionsResponse, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatResponse, CreateTopicsResponse,
+            DescribeGroupsResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse, InitProducerIdResponse,
+            JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+            OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, ResponseHeader, SyncGroupResponse,
             metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
         },
         protocol::{Decodable, Encodable, Message, StrBytes},
@@ -191,17 +192,22 @@ mod tests {
         }
         decode::<ApiVersionsResponse>(bytes);
         decode::<ConsumerGroupDescribeResponse>(bytes);
+        decode::<ConsumerGroupHeartbeatResponse>(bytes);
         decode::<CreateTopicsResponse>(bytes);
         decode::<DescribeGroupsResponse>(bytes);
         decode::<FetchResponse>(bytes);
         decode::<FindCoordinatorResponse>(bytes);
+        decode::<HeartbeatResponse>(bytes);
         decode::<InitProducerIdResponse>(bytes);
+        decode::<JoinGroupResponse>(bytes);
+        decode::<LeaveGroupResponse>(bytes);
         decode::<ListOffsetsResponse>(bytes);
         decode::<MetadataResponse>(bytes);
         decode::<OffsetCommitResponse>(bytes);
         decode::<OffsetFetchResponse>(bytes);
         decode::<OffsetForLeaderEpochResponse>(bytes);
         decode::<ProduceResponse>(bytes);
+        decode::<SyncGroupResponse>(bytes);
     }
 
     proptest! {

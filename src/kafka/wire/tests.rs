@@ -76,6 +76,37 @@ async fn a_broker_that_would_create_the_topic_is_not_asked() {
 }
 
 #[tokio::test]
+async fn all_topics_are_listed_but_for_those_that_are_not_there_or_not_ours() {
+    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+    let partitions = || [1, 0].map(|number| MetadataResponsePartition::default().with_partition_index(number)).to_vec();
+    let topic = move |name: &'static str, code| {
+        let name = kafka_protocol::protocol::StrBytes::from_static_str(name);
+        let topic =
+            MetadataResponseTopic::default().with_is_internal(name.starts_with("__")).with_name(Some(name.into()));
+        topic.with_error_code(code).with_partitions(partitions())
+    };
+    let mut loading = true;
+    let cluster = cluster(move |asked| {
+        if !asked.is::<MetadataRequest>() {
+            return asked.quiet();
+        }
+        let body = asked.body::<MetadataRequest>();
+        assert!(body.topics.is_none() && !body.allow_auto_topic_creation);
+        // That of the third passes, and is waited for: who reads this must not take a topic for gone.
+        let code = if std::mem::take(&mut loading) { 5 } else { 0 };
+        let topics = [("u", 0), ("__consumer_offsets", 0), ("t", code), ("gone", 3), ("secret", 29)];
+        let topics = topics.map(|(name, code)| topic(name, code)).to_vec();
+        asked.reply::<MetadataRequest>(&asked.metadata().with_topics(topics))
+    })
+    .await;
+    let topics = cluster.all_topics().await.unwrap();
+    let named: Vec<_> = topics.iter().map(|topic| (&*topic.name, topic.is_internal)).collect();
+    assert_eq!(named, [("__consumer_offsets", true), ("t", false), ("u", false)]);
+    let numbers: Vec<_> = topics[1].view.partitions.iter().map(|view| view.partition).collect();
+    assert_eq!(numbers, [0, 1]);
+}
+
+#[tokio::test]
 async fn silence_ends_with_the_deadline_and_the_next_attempt_gets_a_new_connection() {
     let cluster = cluster(but_for::<MetadataRequest>(0, |_| Reply::Silence)).await;
     let started = Instant::now();

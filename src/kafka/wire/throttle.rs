@@ -11,9 +11,10 @@
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    ConsumerGroupDescribeResponse, CreateTopicsResponse, DescribeGroupsResponse, FindCoordinatorResponse,
-    InitProducerIdResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
-    OffsetForLeaderEpochResponse, ProduceResponse,
+    ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatResponse, CreateTopicsResponse, DescribeGroupsResponse,
+    FindCoordinatorResponse, HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
+    ProduceResponse, SyncGroupResponse,
 };
 
 /// The longest that a broker is taken at its word. One that does not listen for longer than this is asked in vain, and then
@@ -44,16 +45,21 @@ macro_rules! throttled {
 
 throttled! {
     ConsumerGroupDescribeResponse,
+    ConsumerGroupHeartbeatResponse,
     CreateTopicsResponse,
     DescribeGroupsResponse,
     FindCoordinatorResponse,
+    HeartbeatResponse,
     InitProducerIdResponse,
+    JoinGroupResponse,
+    LeaveGroupResponse,
     ListOffsetsResponse,
     MetadataResponse,
     OffsetCommitResponse,
     OffsetFetchResponse,
     OffsetForLeaderEpochResponse,
     ProduceResponse,
+    SyncGroupResponse,
 }
 
 #[cfg(test)]

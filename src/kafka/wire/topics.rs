@@ -1,12 +1,12 @@
 //! Topics: their partitions, leaders and ends, and how to make one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::{join_all, try_join_all};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        BrokerId, CreateTopicsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+        BrokerId, CreateTopicsRequest, ListOffsetsRequest, MetadataResponse, OffsetForLeaderEpochRequest,
         create_topics_request::CreatableTopic,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_response::MetadataResponseTopic,
@@ -42,6 +42,17 @@ impl TopicView {
     }
 }
 
+/// One of all topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedTopic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it is one of Kafka's own, such as `__consumer_offsets`.
+    pub is_internal: bool,
+    /// How it looks.
+    pub view: TopicView,
+}
+
 /// A partition, as one broker sees it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionView {
@@ -74,27 +85,49 @@ impl Cluster {
         self.retrying(|until| self.topic_once(topic, until)).await
     }
 
+    /// How each of these topics looks now, in their order, by one request: as [`topic`](Self::topic), but what is wrong with
+    /// one of them is not tried again, and does not keep the others from being told.
+    ///
+    /// # Errors
+    /// No broker can be asked in time.
+    pub async fn topics(&self, topics: &[&str]) -> Result<Vec<Result<Option<TopicView>, WireError>>, WireError> {
+        let answer = self.retrying(|until| self.metadata(Some(topics), until)).await?;
+        Ok(topics.iter().map(|topic| view(&answer, topic)).collect())
+    }
+
     pub(super) async fn topic_once(&self, topic: &str, until: Instant) -> Result<Option<TopicView>, WireError> {
-        let answer = self.metadata(&[topic], until).await?;
-        let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
-        let Some(view) = answer.response.topics.iter().find(named) else {
-            return Err(answer.lacks(format_args!("topic {topic}")));
-        };
-        if ErrorCode(view.error_code).is(ResponseError::UnknownTopicOrPartition) {
-            return Ok(None);
+        view(&self.metadata(Some(&[topic]), until).await?, topic)
+    }
+
+    /// All topics that there are and that we may see, by name, from one broker's answer. A topic that is just going away may
+    /// be left out before it is gone.
+    ///
+    /// # Errors
+    /// No broker can be asked in time.
+    pub async fn all_topics(&self) -> Result<Vec<NamedTopic>, WireError> {
+        self.retrying(|until| self.all_topics_once(until)).await
+    }
+
+    async fn all_topics_once(&self, until: Instant) -> Result<Vec<NamedTopic>, WireError> {
+        let answer = self.metadata(None, until).await?;
+        let mut topics = Vec::new();
+        for topic in &answer.response.topics {
+            let Some(name) = &topic.name else { return Err(answer.lacks("the name of a topic")) };
+            match answer.check(topic.error_code, || format!("topic {}", name.as_str())) {
+                Ok(()) => topics.push(NamedTopic {
+                    name: name.as_str().into(),
+                    is_internal: topic.is_internal,
+                    view: viewed(topic),
+                }),
+                // Listed, but not there (any more), or not ours to see.
+                Err(error) if is_absent(ErrorCode(topic.error_code)) || error.is_refusal() => {
+                    tracing::debug!(%error, "a topic is left out");
+                }
+                Err(error) => return Err(error),
+            }
         }
-        answer.check(view.error_code, || format!("topic {topic}"))?;
-        let mut partitions: Vec<_> = view
-            .partitions
-            .iter()
-            .map(|p| PartitionView {
-                partition: p.partition_index,
-                leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
-                epoch: LeaderEpoch(p.leader_epoch),
-            })
-            .collect();
-        partitions.sort_unstable_by_key(|p| p.partition);
-        Ok(Some(TopicView { id: TopicId(view.topic_id), partitions }))
+        topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
     }
 
     /// Creates `topic`, with the broker's own number of partitions unless one is named, and its own replication factor;
@@ -128,7 +161,7 @@ impl Cluster {
 
     async fn create_topic_once(&self, topic: &str, partitions: Option<i32>, until: Instant) -> Result<(), WireError> {
         // Only the controller creates topics before KRaft; with KRaft this is a broker that passes the request on.
-        let controller = self.metadata(&[], until).await?.response.controller_id;
+        let controller = self.metadata(Some(&[]), until).await?.response.controller_id;
         let timeout_ms = until.saturating_duration_since(Instant::now()).as_millis();
         let build = |_| {
             let name = StrBytes::from_string(topic.to_owned());
@@ -247,6 +280,34 @@ impl Cluster {
         });
         Ok(join_all(asked).await.into_iter().flatten().collect())
     }
+}
+
+/// What is said of a topic.
+fn view(answer: &Answer<MetadataResponse>, topic: &str) -> Result<Option<TopicView>, WireError> {
+    let named = |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|name| name.as_str() == topic);
+    let Some(view) = answer.response.topics.iter().find(named) else {
+        return Err(answer.lacks(format_args!("topic {topic}")));
+    };
+    if is_absent(ErrorCode(view.error_code)) {
+        return Ok(None);
+    }
+    answer.check(view.error_code, || format!("topic {topic}"))?;
+    Ok(Some(viewed(view)))
+}
+
+fn is_absent(code: ErrorCode) -> bool {
+    code.is(ResponseError::UnknownTopicOrPartition)
+}
+
+fn viewed(topic: &MetadataResponseTopic) -> TopicView {
+    let partitions = topic.partitions.iter().map(|p| PartitionView {
+        partition: p.partition_index,
+        leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
+        epoch: LeaderEpoch(p.leader_epoch),
+    });
+    let mut partitions: Vec<_> = partitions.collect();
+    partitions.sort_unstable_by_key(|p| p.partition);
+    TopicView { id: TopicId(topic.topic_id), partitions }
 }
 
 /// Where did `asked` end, of a partition that is led in epoch `current`?

@@ -18,7 +18,9 @@ impl World {
 
     pub(super) fn is_settled(&self, at: At) -> bool {
         let written = self.written.get(&at);
-        self.ran.contains_key(&at) && self.wanted(at).iter().all(|kind| written.is_some_and(|w| w.contains(kind)))
+        self.elsewhere.contains(&at)
+            || self.ran.contains_key(&at)
+                && self.wanted(at).iter().all(|kind| written.is_some_and(|w| w.contains(kind)))
     }
 
     /// It has its fate, or was left out by wish.
@@ -29,27 +31,26 @@ impl World {
     /// Something was told: what it says is gone counts as told of, and what it says is left out is.
     pub(super) fn told(&mut self, life: &mut Life, event: &Event) {
         let Event::DataLoss(loss) = event else { return };
-        let partition = loss.source.partition;
+        let key = key(&loss.source);
         let (from, to) = (loss.from.0, loss.to.map_or(loss.from.0 - 1, |to| to.0));
-        self.gone.retain(|at, (offset, _)| at.0 != partition || !(from..=to).contains(offset));
+        self.gone.retain(|at, (offset, _)| at.0 != key || !(from..=to).contains(offset));
         if loss.why != Why::Deleted {
-            life.may_go_back.insert(partition);
+            life.may_go_back.insert(key);
             // What was finished of it needs no telling.
-            self.gone.retain(|at, (offset, _)| at.0 != partition || *offset >= from);
+            self.gone.retain(|at, (offset, _)| at.0 != key || *offset >= from);
             // Nor does what nobody has seen of a log that is gone altogether.
             if loss.why == Why::Recreated {
-                self.gone.retain(|at, _| at.0 != partition);
-                let now: BTreeSet<At> = self.topic.all().collect();
-                life.dead
-                    .extend(life.begun.iter().map(|(_, at)| *at).filter(|at| at.0 == partition && !now.contains(at)));
+                self.gone.retain(|at, _| at.0 != key);
+                let now: BTreeSet<At> = self.topics[key.0].all().collect();
+                life.dead.extend(life.begun.iter().map(|(_, at)| *at).filter(|at| at.0 == key && !now.contains(at)));
             }
         }
         if let (OnDataLoss::Latest, Some(resumed)) = (self.rules.on_data_loss, loss.resumed_at) {
-            self.gone.retain(|at, (offset, _)| at.0 != partition || *offset >= resumed.0);
+            self.gone.retain(|at, (offset, _)| at.0 != key || *offset >= resumed.0);
             let from = if loss.why == Why::Recreated { 0 } else { from };
             let left_out = |entry: &&log::Entry| (from..resumed.0).contains(&entry.offset);
-            let entries = self.topic.logs.get(&partition).into_iter().flat_map(|log| &log.entries).filter(left_out);
-            self.excused.extend(entries.map(|entry| (partition, entry.ident)));
+            let entries = self.topics[key.0].logs.get(&key.1).into_iter().flat_map(|log| &log.entries).filter(left_out);
+            self.excused.extend(entries.map(|entry| (key, entry.ident)));
         }
     }
 
@@ -63,16 +64,22 @@ impl World {
         let id = load.assignment;
         for record in load.records {
             let at = at(&record);
+            let ours = life.ours.contains_key(&at.0) && !life.parted.contains(&id);
+            promise!(ours, "4: {at:?} started, and is not ours");
+            promise!(!life.leaving.contains(&at.0), "10: {at:?} started, and is to go");
             promise!(life.begun.insert((id, at)), "3: {at:?} started twice in one life");
             life.started.insert((id, record.offset.0), at);
             let committed = self.committed.get(&at.0).copied().unwrap_or(0);
             promise!(
                 record.offset.0 >= committed
-                    || life.disturbed
-                    || life.moved > 0
+                    || life.is_odd(at.0.0)
                     || life.finished.contains(&at)
                     || !life.may_go_back.is_empty(),
                 "3: {at:?} started below the commit {committed}"
+            );
+            promise!(
+                !life.knows(at.0, record.offset) || life.is_odd(at.0.0),
+                "3: {at:?} started, and the commit said that it is finished"
             );
             let plan = &self.plans[&at];
             if late.is_some() {
@@ -95,7 +102,6 @@ impl World {
             None => life.plan(elapsed, Happening::News { id, done, todo, ended: true }),
             Some((record, ends)) => {
                 if !done.is_empty() || !todo.is_empty() {
-                    life.given_back |= !todo.is_empty();
                     life.plan(overdue, Happening::News { id, done, todo, ended: false });
                 }
                 if let Some(elapsed) = ends {
@@ -107,33 +113,36 @@ impl World {
     }
 
     /// What a commit may reach to.
-    pub(super) fn check_commit(&self, life: &mut Life, offsets: &BTreeMap<i32, i64>) -> Result<(), Violation> {
-        for (partition, offset) in offsets {
-            let log = &self.topic.logs[partition];
-            let before = self.committed.get(partition).copied().unwrap_or(0);
+    pub(super) fn check_commit(&self, life: &mut Life, offsets: &BTreeMap<Key, i64>) -> Result<(), Violation> {
+        for (key, offset) in offsets {
+            let partition = format!("t{}-{}", key.0, key.1);
+            promise!(life.ours.contains_key(key), "4: commit of {partition}, which is not ours");
+            let log = self.log(*key);
+            let before = self.committed.get(key).copied().unwrap_or(0);
             let below = log.entries.iter().filter(|entry| entry.offset < *offset);
             let unfinished = below.filter(|entry| {
-                let at = (*partition, entry.ident);
+                let at = (*key, entry.ident);
                 // Settled in an earlier life of the process, and not in this one.
-                let again = entry.offset >= before && !life.finished.contains(&at);
+                let known = life.finished.contains(&at) || life.knows(*key, Offset(entry.offset));
+                let again = entry.offset >= before && !known;
                 !self.excused.contains(&at) && (!self.is_settled(at) || again)
             });
             if let Some(lowest) = unfinished.min_by_key(|entry| entry.offset) {
-                let past = if life.disturbed || life.moved > 0 { "4: from a past life, " } else { "" };
+                let past = if life.is_odd(key.0) { "4: from a past life, " } else { "" };
                 return Err(format!("1: {past}commit of {partition}:{offset}, lowest unfinished is {}", lowest.offset));
             }
             let untold = self.gone.iter().find(|(at, (gone, before_any))| {
-                // At the end, what waits is given up, and left to the next start to tell of.
-                let before_any = *before_any && life.draining.is_none();
-                at.0 == *partition && (before_any || gone < offset) && !self.is_accounted(**at)
+                // What waits is given up at the end, or when the partition is to go, and left to whoever is next to tell of.
+                let before_any = *before_any && life.draining.is_none() && !life.leaving.contains(key);
+                at.0 == *key && (before_any || gone < offset) && !self.is_accounted(**at)
             });
             promise!(untold.is_none(), "6: commit of {partition}:{offset} before it is told that {untold:?} is gone");
-            let back = life.may_go_back.contains(partition);
+            let back = life.may_go_back.contains(key);
             promise!(back || *offset >= before, "5: commit of {partition} goes back from {before} to {offset}");
         }
         if let (Some(since), Some(draining)) = (life.dirty_since.take(), life.draining.filter(|_| life.fault_free)) {
             let waited = life.now.duration_since(since.max(draining));
-            let quick = waited <= Duration::from_millis(100) || life.disturbed || life.moved > 0;
+            let quick = waited <= Duration::from_millis(100) || !life.disturbed.is_empty() || !life.moved.is_empty();
             promise!(quick, "10: an outcome waited {waited:?} for its commit");
         }
         Ok(())
@@ -170,31 +179,45 @@ impl World {
     }
 
     pub(super) fn settle(&mut self, life: &mut Life, at: At) {
-        let runs = life.running.iter().any(|(_, running)| *running == at);
-        if self.is_settled(at) && life.begun.iter().any(|(_, begun)| *begun == at) && !runs {
+        // By the last life that began it: in others, it may be a ghost.
+        let is_ours = |(id, that): &&(AssignmentId, At)| *that == at && !life.parted.contains(id);
+        let last = life.begun.iter().filter(is_ours).max();
+        if self.is_settled(at) && last.is_some_and(|last| !life.running.contains(last)) {
             life.finished.insert(at);
-            let below = life.begun.iter().filter(|(_, begun)| (begun.0, 0) <= *begun && *begun < at && begun.0 == at.0);
-            if below.clone().all(|(_, below)| life.finished.contains(below)) {
-                life.dirty_since.get_or_insert(life.now);
-            }
+            life.dirty_since.get_or_insert(life.now);
         }
     }
 
     pub(super) fn ended(&self, life: &Life, summary: &Summary) -> Result<Death, Violation> {
+        let offsets = |offsets: &PartitionOffsets| offsets.iter().map(|(of, offset)| (key(of), offset.0)).collect();
+        let uncommitted: Vec<(Key, i64)> = offsets(&summary.uncommitted);
+        let left = uncommitted.iter().find(|(key, _)| !life.disturbed.contains(&key.0));
+        promise!(summary.forced || left.is_none(), "10: {left:?} is not committed, though its log is as it was");
         if summary.error.is_some() {
+            // What befell one topic is no reason to leave another without its last commit.
+            let only = life.disturbed.len() == self.topics.len();
+            promise!(
+                only || left.is_none() || life.draining.is_some_and(|since| life.now > since),
+                "10: {left:?} was left"
+            );
             return Ok(Death::Stopped);
         }
         let drained = life.draining.map_or(Duration::ZERO, |since| life.now.duration_since(since));
         let bound = self.rules.grace + LAST_COMMIT + Duration::from_millis(COMMIT_LATENCY_MS);
         promise!(drained <= bound, "10: the drain took {drained:?}, with a grace of {:?}", self.rules.grace);
+        if !summary.forced
+            && life.disturbed.is_empty()
+            && life.ours.len() == self.topics.iter().map(|topic| topic.logs.len()).sum::<usize>()
+        {
+            let dropped = self.dropped();
+            promise!(summary.progress_dropped == dropped, "3: {dropped} dropped, {} counted", summary.progress_dropped);
+        }
         if !summary.forced {
-            promise!(
-                life.running.is_empty() || life.disturbed || life.moved > 0,
-                "10: a clean end with {:?} running",
-                life.running
-            );
-            for (partition, offset) in &summary.committed {
-                let kept = self.committed.get(partition) == Some(offset) || life.disturbed;
+            let mut running = life.running.iter().filter(|(id, at)| !life.is_odd(at.0.0) && !life.parted.contains(id));
+            promise!(running.next().is_none(), "10: a clean end with {:?} running", life.running);
+            let committed: Vec<(Key, i64)> = offsets(&summary.committed);
+            for (key, offset) in committed.into_iter().filter(|(key, _)| life.ours.contains_key(key)) {
+                let kept = self.committed.get(&key) == Some(&offset) || life.disturbed.contains(&key.0);
                 promise!(kept, "10: a clean end without its last commit");
             }
         }
@@ -207,38 +230,51 @@ impl World {
         life: &Life,
         death: &Death,
         ran_before: &BTreeMap<At, u32>,
-        committed_before: &BTreeMap<i32, i64>,
+        committed_before: &BTreeMap<Key, i64>,
     ) -> Result<(), Violation> {
-        if life.disturbed {
-            return Ok(());
-        }
-        for (at, times) in &self.ran {
+        for (at, times) in self.ran.iter().filter(|(at, _)| !life.disturbed.contains(&at.0.0)) {
             let before = ran_before.get(at).copied().unwrap_or(0);
-            promise!(times - before <= 1 || life.moved > 0, "3: {at:?} ran {} times in one life", times - before);
+            let again = life.moved.contains(&at.0.0) || life.torn.contains(&at.0);
+            promise!(times - before <= 1 || again, "3: {at:?} ran {} times in one life", times - before);
             let committed = committed_before.get(&at.0).copied().unwrap_or(0);
-            let offset =
-                self.topic.logs[&at.0].entries.iter().find(|entry| entry.ident == at.1).map(|entry| entry.offset);
+            let offset = self.log(at.0).entries.iter().find(|entry| entry.ident == at.1).map(|entry| entry.offset);
             let above = offset.is_some_and(|offset| offset >= committed);
             promise!(
                 *times == before || above || life.began_below.contains(&at.0),
                 "3: {at:?} ran again below {committed}"
             );
         }
-        if *death == Death::Clean {
-            let all = self.topic.logs.keys().all(|partition| life.committed.contains(partition));
-            promise!(all, "5: only {:?} were committed, others may expire", life.committed);
+        // An end that is forced waits for its last commit, for so long; of what had been answered before, nobody knows whether
+        // it was answered again.
+        let waited = life.draining.map_or(Duration::ZERO, |since| life.now.duration_since(since));
+        let forced = *death == Death::Forced && waited < self.rules.grace + LAST_COMMIT;
+        if *death != Death::Clean && !forced {
+            return Ok(());
         }
         // What was read while the leader changed may be read again.
-        if *death == Death::Clean && !life.given_back && life.moved == 0 {
-            for (partition, log) in &self.topic.logs {
-                let committed = self.committed[partition];
-                let repeated = log
-                    .entries
-                    .iter()
-                    .find(|e| e.offset >= committed && life.finished.contains(&(*partition, e.ident)));
-                promise!(repeated.is_none(), "3: a clean stop will repeat {repeated:?}");
+        for key in life.ours.keys().filter(|key| !life.disturbed.contains(&key.0)) {
+            let all = &life.committed;
+            promise!(forced || all.contains(key), "5: only {all:?} were committed, others may expire");
+            if !life.moved.contains(&key.0) && self.committed.contains_key(key) {
+                self.check_nothing_is_repeated(life, *key, |at| forced && ran_before.contains_key(at))?;
             }
         }
+        Ok(())
+    }
+
+    /// Whoever goes on where a partition is committed runs nothing that is finished.
+    pub(super) fn check_nothing_is_repeated(
+        &self,
+        life: &Life,
+        key: Key,
+        unknown: impl Fn(&At) -> bool,
+    ) -> Result<(), Violation> {
+        let is_repeated = |entry: &&log::Entry| {
+            let at = (key, entry.ident);
+            life.finished.contains(&at) && !unknown(&at) && self.repeats(key, entry.offset)
+        };
+        let repeated = self.log(key).entries.iter().find(is_repeated);
+        promise!(repeated.is_none(), "3: a stop will repeat {repeated:?}");
         Ok(())
     }
 }

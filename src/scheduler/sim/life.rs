@@ -5,9 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use super::{super::*, At, log::Befalls};
+use super::{super::*, At, Key, group::Comes, log::Befalls, progress::Told};
 use crate::{
     fate::{Kind, Verdict},
+    progress::Finished,
     task::Answer,
 };
 
@@ -39,14 +40,15 @@ pub(super) enum Happening {
         ended: bool,
     },
     Written(Written, At, Kind),
-    /// Something was found out, so that nothing was committed.
-    Looked(Vec<Finding>),
-    Committed {
-        offsets: BTreeMap<i32, i64>,
-        findings: Vec<Finding>,
+    /// What was found out, and what became of the commits, each beside the assignment that it is for.
+    Looked {
+        looked: Vec<Looked>,
+        offsets: BTreeMap<Key, (i64, u64)>,
+        told: BTreeMap<Key, Told>,
         acknowledged: bool,
         kept: bool,
     },
+    Comes(Comes),
     Befalls(Befalls),
     Drain,
     Crash,
@@ -65,7 +67,7 @@ pub(super) enum Death {
 /// A fetch loop.
 #[derive(Debug)]
 pub(super) struct Loop {
-    pub(super) partition: i32,
+    pub(super) key: Key,
     pub(super) next: i64,
     pub(super) end: Option<i64>,
     /// A fetch is under way, or it has ended.
@@ -83,35 +85,51 @@ pub(super) struct Life {
     /// What was handed over.
     pub(super) fetched: BTreeSet<(AssignmentId, At)>,
     /// How far each partition was read at the last look.
-    pub(super) seen: BTreeMap<i32, i64>,
+    pub(super) seen: BTreeMap<Key, i64>,
+    /// In which leader epoch each of them was then.
+    pub(super) epochs: BTreeMap<Key, i32>,
     pub(super) held: usize,
     pub(super) running: BTreeSet<(AssignmentId, At)>,
     pub(super) begun: BTreeSet<(AssignmentId, At)>,
     pub(super) finished: BTreeSet<At>,
+    /// What the commits said at the start.
+    pub(super) known: BTreeMap<Key, Finished>,
     /// What began, of a topic that is known to be gone.
     pub(super) dead: BTreeSet<At>,
     /// Which record lies behind an offset, in a life of a partition.
     pub(super) started: BTreeMap<(AssignmentId, i64), At>,
     pub(super) busy: usize,
-    pub(super) given_back: bool,
     /// The partitions that were committed in this life.
-    pub(super) committed: BTreeSet<i32>,
+    pub(super) committed: BTreeSet<Key>,
     /// The partitions whose next commit may go back.
-    pub(super) may_go_back: BTreeSet<i32>,
+    pub(super) may_go_back: BTreeSet<Key>,
     /// Those that began below their commit.
-    pub(super) began_below: BTreeSet<i32>,
+    pub(super) began_below: BTreeSet<Key>,
     pub(super) draining: Option<Instant>,
     /// Since when something waits to be committed.
     pub(super) dirty_since: Option<Instant>,
     pub(super) fault_free: bool,
     /// A commit is on its way.
     pub(super) committing: bool,
-    /// How often a leader changed.
-    pub(super) moved: u32,
-    /// The topic was not left as it was.
-    pub(super) disturbed: bool,
-    /// Nobody has looked at it since.
+    /// The topics of which a leader changed.
+    pub(super) moved: BTreeSet<usize>,
+    /// The topics that were not left as they were.
+    pub(super) disturbed: BTreeSet<usize>,
+    /// Nobody has looked at them since.
     pub(super) unseen: bool,
+    /// The partitions that are ours, each with the number of its assignment.
+    pub(super) ours: BTreeMap<Key, u64>,
+    pub(super) assigned: u64,
+    /// Those of them that are to go.
+    pub(super) leaving: BTreeSet<Key>,
+    /// Which partition each life is of.
+    pub(super) lives: BTreeMap<AssignmentId, Key>,
+    /// Lives of partitions that are not ours any more.
+    pub(super) parted: BTreeSet<AssignmentId>,
+    /// How often something may be lost while it is being committed.
+    pub(super) losses_left: u32,
+    /// The partitions that went before all that ran of them was done.
+    pub(super) torn: BTreeSet<Key>,
 }
 
 impl Plan {
@@ -142,14 +160,15 @@ impl Life {
             loops: BTreeMap::new(),
             fetched: BTreeSet::new(),
             seen: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             held: 0,
             running: BTreeSet::new(),
             begun: BTreeSet::new(),
             finished: BTreeSet::new(),
+            known: BTreeMap::new(),
             dead: BTreeSet::new(),
             started: BTreeMap::new(),
             busy: 0,
-            given_back: false,
             committed: BTreeSet::new(),
             may_go_back: BTreeSet::new(),
             began_below: BTreeSet::new(),
@@ -157,10 +176,40 @@ impl Life {
             dirty_since: None,
             fault_free,
             committing: false,
-            moved: 0,
-            disturbed: false,
+            moved: BTreeSet::new(),
+            disturbed: BTreeSet::new(),
             unseen: false,
+            ours: BTreeMap::new(),
+            assigned: 0,
+            leaving: BTreeSet::new(),
+            lives: BTreeMap::new(),
+            parted: BTreeSet::new(),
+            losses_left: 3,
+            torn: BTreeSet::new(),
         }
+    }
+
+    /// Whether the log of a topic is all that it was at the start.
+    pub(super) fn is_odd(&self, topic: usize) -> bool {
+        self.disturbed.contains(&topic) || self.moved.contains(&topic)
+    }
+
+    /// Notes how far a look has seen what was read.
+    pub(super) fn see(&mut self, topic: usize, finding: &Finding) {
+        let (partition, next) = match finding {
+            Finding::Holds { partition, verified, .. } | Finding::Reread { partition, verified, .. } => {
+                (*partition, verified.next)
+            }
+            Finding::Truncated { partition, at, .. } => (*partition, at.unwrap_or_default()),
+            Finding::Recreated { .. } => return self.seen.retain(|key, _| key.0 != topic),
+            Finding::Deleted { .. } | Finding::Added { .. } | Finding::Missing => return,
+        };
+        self.seen.insert((topic, partition), next.0);
+    }
+
+    /// Whether a commit said at the start that this is finished, and nothing has befallen the log since.
+    pub(super) fn knows(&self, key: Key, offset: Offset) -> bool {
+        self.known.get(&key).is_some_and(|known| known.contains(offset))
     }
 
     pub(super) fn plan(&mut self, wait: Duration, happening: Happening) {

@@ -1,8 +1,8 @@
-//! The logs of the simulated topic, and what befalls them.
+//! The logs of the simulated topics, and what befalls them.
 
 use std::collections::BTreeMap;
 
-use super::{super::*, At, Plan};
+use super::{super::*, At, Key, Plan};
 use crate::lineage::{Bounds, EpochEnd, Look};
 
 /// A record in a log. `ident` tells it from all others that ever had its offset.
@@ -25,6 +25,8 @@ pub(super) struct Log {
 /// All partitions of a topic.
 #[derive(Debug)]
 pub(super) struct Topic {
+    /// Which of the topics.
+    pub(super) place: usize,
     pub(super) id: u128,
     pub(super) logs: BTreeMap<i32, Log>,
     idents: i64,
@@ -50,7 +52,7 @@ impl Log {
         Self { entries: Vec::new(), start, end: start, epochs: vec![(0, start)] }
     }
 
-    fn epoch(&self) -> i32 {
+    pub(super) fn epoch(&self) -> i32 {
         self.epochs.last().expect("never empty").0
     }
 
@@ -82,11 +84,12 @@ impl Log {
 }
 
 impl Topic {
-    pub(super) fn new(rng: &mut fastrand::Rng) -> Self {
-        let mut topic = Self { id: 1, logs: BTreeMap::new(), idents: 0 };
+    /// A topic of up to four partitions, each with up to so many records.
+    pub(super) fn new(place: usize, records: usize, rng: &mut fastrand::Rng) -> Self {
+        let mut topic = Self { place, id: place as u128 * 1_000 + 1, logs: BTreeMap::new(), idents: 0 };
         for partition in 0..rng.i32(1..=4) {
             let start = rng.i64(0..50);
-            let count = rng.usize(0..=150);
+            let count = rng.usize(0..=records);
             topic.add(partition, start, count, rng);
         }
         topic
@@ -100,15 +103,31 @@ impl Topic {
 
     /// What is in the logs now.
     pub(super) fn all(&self) -> impl Iterator<Item = At> + '_ {
-        self.logs.iter().flat_map(|(partition, log)| log.entries.iter().map(|entry| (*partition, entry.ident)))
+        let key = |partition| (self.place, partition);
+        self.logs.iter().flat_map(move |(partition, log)| log.entries.iter().map(move |e| (key(*partition), e.ident)))
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        format!("t{}", self.place).into()
+    }
+
+    /// The leader epoch of each partition.
+    pub(super) fn epochs(&self) -> BTreeMap<Key, i32> {
+        self.logs.iter().map(|(partition, log)| ((self.place, *partition), log.epoch())).collect()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.logs.keys().map(|partition| (self.place, *partition))
     }
 
     /// Lets something befall it. Gives what was taken away, with its offset.
     pub(super) fn befalls(&mut self, what: Befalls, rng: &mut fastrand::Rng) -> Vec<(At, i64)> {
         let partition = rng.i32(0..self.logs.len() as i32);
         let log = self.logs.get_mut(&partition).expect("counted from 0");
+        let place = self.place;
         let taken = |partition: i32, entries: Vec<Entry>| {
-            entries.into_iter().map(move |entry| ((partition, entry.ident), entry.offset)).collect::<Vec<_>>()
+            let at = move |entry: Entry| (((place, partition), entry.ident), entry.offset);
+            entries.into_iter().map(at).collect::<Vec<_>>()
         };
         match what {
             Befalls::Recreated => {

@@ -1,0 +1,422 @@
+//! Membership in the group, driven: what [`Membership`] asks for is asked, and what changes is told to the engine.
+//!
+//! ```text
+//!   Membership ──Request──▶ kafka/wire ──Answer──▶ Membership
+//!        │ Change                                              ▲ released, leave
+//!        ▼                                                     │
+//!   assigned: where does each partition begin? ──Deal──▶ ENGINE ──Order──┘
+//!   revoked, lost: ────────────────────────────────────▶
+//! ```
+//!
+//! It is a task of its own, with connections of its own, so that heartbeats wait for nothing: neither for tasks, nor for
+//! commits, nor for finding out where a new partition begins.
+//!
+//! Whatever happens is told to the engine first and to the [`Standing`] afterwards, so that what finds the standing changed
+//! can rely on the engine knowing.
+//!
+//! Deliberately not here: when to ask what (`membership.rs`), and what becomes of tasks (`scheduler/leaving.rs`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    backoff::Backoff,
+    config::Config,
+    error::RunError,
+    kafka::wire::{self, Cluster, Identity},
+    membership::{
+        Change, Fatal, Lane, Membership, News, Settings, Ticket, Topics,
+        exchange::{Answer, ByName, Refusal, Request},
+    },
+    record::TopicPartition,
+    standing::{Era, State},
+    startup::{self, Dealt},
+};
+
+/// How often topics are looked up, for partitions that were added and topics that match from now on.
+const LOOK_UP: Duration = Duration::from_secs(10);
+/// How soon to try again when that has failed, or something waits for it.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
+/// What an answer that is given at once may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// What may take longer than a rebalance: the coordinator waits for the most patient member.
+const JOINING: Duration = Duration::from_secs(330);
+
+/// What the engine is told.
+#[derive(Debug)]
+pub(crate) enum Deal {
+    /// These are ours from now on.
+    Taken(Dealt),
+    /// These are to go: what runs of them may take until then.
+    Revoked(Vec<TopicPartition>, Instant),
+    /// All that was ours is not any more; the era that has begun.
+    Lost(Vec<TopicPartition>, Era),
+    /// The group is at rest, and nothing is ours.
+    Nothing,
+    /// It cannot go on.
+    Fatal(RunError),
+}
+
+/// What the engine tells.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// These were given up, as was asked.
+    Released(Vec<TopicPartition>),
+    /// The run is over, and its last commit made.
+    Leave,
+}
+
+type Said = (Ticket, Result<Answer, Refusal>);
+type Dealing = (u64, Result<Dealt, RunError>);
+
+/// See the [module's documentation](self).
+pub(crate) struct Steward {
+    config: Arc<Config>,
+    cluster: Cluster,
+    membership: Membership,
+    session_timeout: Duration,
+    standing: watch::Sender<State>,
+    deals: mpsc::Sender<Deal>,
+    orders: mpsc::Receiver<Order>,
+    /// What is under way in each lane.
+    talk: Option<BoxFuture<'static, Said>>,
+    beat: Option<BoxFuture<'static, Said>>,
+    /// The partitions that it is being found out about where they begin, by number.
+    dealing: BTreeMap<u64, BTreeSet<TopicPartition>>,
+    dealt: FuturesUnordered<BoxFuture<'static, Dealing>>,
+    deal_number: u64,
+    looking: Option<BoxFuture<'static, Result<Looked, String>>>,
+    next_look: Instant,
+    /// Every partition that there was when its topic was first seen; those that come later are new, and begin at the
+    /// earliest.
+    first_seen: BTreeMap<Arc<str>, i32>,
+}
+
+/// What a look at the topics has shown.
+struct Looked {
+    topics: Topics,
+    /// What is subscribed to, where that is by a pattern.
+    matching: Option<BTreeSet<Arc<str>>>,
+}
+
+/// What connects a steward with the engine.
+pub(crate) struct Link {
+    pub(crate) deals: mpsc::Receiver<Deal>,
+    pub(crate) orders: mpsc::Sender<Order>,
+}
+
+impl Steward {
+    /// A steward that is about to join.
+    pub(crate) fn new(config: Arc<Config>, cluster: Cluster, standing: watch::Sender<State>) -> (Self, Link) {
+        let now = Instant::now();
+        let settings = config.membership.settings();
+        let Settings { session_timeout, .. } = settings;
+        let topics = config.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let membership = Membership::new(settings, topics, now);
+        let (deal, deals) = mpsc::channel(64);
+        let (order, orders) = mpsc::channel(64);
+        let steward = Self {
+            config,
+            cluster,
+            membership,
+            session_timeout,
+            standing,
+            deals: deal,
+            orders,
+            talk: None,
+            beat: None,
+            dealing: BTreeMap::new(),
+            dealt: FuturesUnordered::new(),
+            deal_number: 0,
+            looking: None,
+            next_look: now,
+            first_seen: BTreeMap::new(),
+        };
+        (steward, Link { deals, orders: order })
+    }
+
+    /// Keeps up the membership, until it is over or the engine is gone.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            while let Some((ticket, request)) = self.membership.poll_request(now) {
+                self.ask(ticket, request);
+            }
+            while let Some(change) = self.membership.poll_change() {
+                if self.take_in(change).await.is_err() {
+                    return;
+                }
+            }
+            self.tell_standing();
+            if self.membership.is_over() {
+                return;
+            }
+            self.look_up(now);
+            if self.wait().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen, and takes it in.
+    async fn wait(&mut self) -> Result<(), Gone> {
+        let due =
+            self.membership.poll_timeout().into_iter().chain(self.looking.is_none().then_some(self.next_look)).min();
+        let timeout = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            (ticket, answer) = slot(&mut self.talk) => {
+                self.membership.handle_answer(ticket, answer, Instant::now());
+            }
+            (ticket, answer) = slot(&mut self.beat) => {
+                self.membership.handle_answer(ticket, answer, Instant::now());
+            }
+            order = self.orders.recv() => match order {
+                Some(Order::Released(partitions)) => self.released(&partitions),
+                Some(Order::Leave) => self.membership.leave(Instant::now()),
+                // An engine that is gone has said why.
+                None => return Err(Gone),
+            },
+            Some((number, dealt)) = self.dealt.next() => self.hand_over(number, dealt).await?,
+            looked = slot(&mut self.looking) => self.looked(looked),
+            () = timeout => {}
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, ticket: Ticket, request: Request) {
+        let (cluster, group) = (self.cluster.clone(), self.config.group.clone());
+        let within = match request {
+            Request::Join(_) | Request::Sync(_) => JOINING.max(self.config.membership.rebalance_timeout() + ANSWER),
+            _ => ANSWER,
+        };
+        let until = tokio::time::Instant::now() + within;
+        let lane = match ticket.lane {
+            Lane::Talk => &mut self.talk,
+            Lane::Beat => &mut self.beat,
+        };
+        *lane = Some(async move { (ticket, cluster.group_request(&group, &request, until).await) }.boxed());
+    }
+
+    async fn take_in(&mut self, change: Change) -> Result<(), Gone> {
+        match change {
+            Change::Assigned { partitions, .. } => {
+                self.tell_standing();
+                self.deal(partitions);
+            }
+            Change::Revoked { partitions } => self.revoke(partitions).await?,
+            Change::Lost { partitions, why } => {
+                tracing::warn!(partitions = flat(&partitions).count(), "lost: {why}");
+                self.dealing.clear();
+                self.dealt = FuturesUnordered::new();
+                let era = self.standing.borrow().era + 1;
+                self.tell(Deal::Lost(flat(&partitions).collect(), era)).await?;
+                self.standing.send_modify(|state| (state.era, state.identity) = (era, None));
+            }
+            Change::Epoch(_) => self.tell_standing(),
+            Change::News(news) => {
+                match news {
+                    News::FallsBack { .. } | News::Begins { .. } | News::Ends { .. } => tracing::info!("{news}"),
+                    News::InstanceHeld { .. } => tracing::warn!("{news}"),
+                }
+                if matches!(news, News::Ends { held: 0, .. }) {
+                    self.tell(Deal::Nothing).await?;
+                }
+            }
+            Change::Fatal(why) => self.tell(Deal::Fatal(fatal(&self.config.group, why))).await?,
+        }
+        Ok(())
+    }
+
+    /// Finds out where partitions begin, for as long as it takes.
+    fn deal(&mut self, partitions: ByName) {
+        let Some(identity) = self.identity() else { return };
+        let number = self.deal_number;
+        self.deal_number += 1;
+        self.dealing.insert(number, flat(&partitions).collect());
+        let later = |at: &TopicPartition| self.first_seen.get(&at.topic).is_some_and(|count| at.partition >= *count);
+        let added = flat(&partitions).filter(later).collect();
+        let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
+        self.dealt.push(
+            async move { (number, deal_patiently(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
+        );
+    }
+
+    async fn hand_over(&mut self, number: u64, dealt: Result<Dealt, RunError>) -> Result<(), Gone> {
+        let Some(wanted) = self.dealing.remove(&number) else { return Ok(()) };
+        match dealt {
+            Ok(mut dealt) => {
+                dealt.keep(&wanted);
+                self.tell(Deal::Taken(dealt)).await
+            }
+            Err(error) => self.tell(Deal::Fatal(error)).await,
+        }
+    }
+
+    /// What the engine has not even begun with is released at once.
+    async fn revoke(&mut self, partitions: ByName) -> Result<(), Gone> {
+        let mut all: BTreeSet<_> = flat(&partitions).collect();
+        let mut unbegun = Vec::new();
+        for dealing in self.dealing.values_mut() {
+            unbegun.extend(dealing.extract_if(.., |at| all.remove(at)));
+        }
+        if !all.is_empty() {
+            let until = Instant::now() + self.config.membership.revoke_grace(self.membership.is_eager());
+            self.tell(Deal::Revoked(all.into_iter().collect(), until)).await?;
+        }
+        self.released(&unbegun);
+        Ok(())
+    }
+
+    fn released(&mut self, partitions: &[TopicPartition]) {
+        if partitions.is_empty() {
+            return;
+        }
+        let mut by_name = ByName::new();
+        for at in partitions {
+            by_name.entry(Arc::clone(&at.topic)).or_default().insert(at.partition);
+        }
+        self.membership.released(&by_name, Instant::now());
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        let epoch = self.membership.epoch()?;
+        let (member, instance, number) = (Arc::clone(&epoch.member), epoch.instance.clone(), epoch.number);
+        let epoch = match self.membership.is_classic() {
+            true => wire::Epoch::Generation(number),
+            false => wire::Epoch::Member(number),
+        };
+        Some(Identity { member, instance, epoch })
+    }
+
+    fn tell_standing(&mut self) {
+        let identity = self.identity();
+        let good_until = self.membership.acknowledged_at().map(|at| at + self.session_timeout);
+        self.standing.send_if_modified(|state| {
+            let new = State { era: state.era, identity, good_until };
+            let changed = *state != new;
+            *state = new;
+            changed
+        });
+    }
+
+    async fn tell(&mut self, deal: Deal) -> Result<(), Gone> {
+        self.deals.send(deal).await.map_err(|_| Gone)
+    }
+
+    /// Looks at the topics, if that is due.
+    fn look_up(&mut self, now: Instant) {
+        if self.looking.is_some() {
+            return;
+        }
+        if self.membership.wants_topics() {
+            self.next_look = self.next_look.min(now + LOOK_UP_AGAIN);
+        }
+        if now < self.next_look {
+            return;
+        }
+        let (cluster, config) = (self.cluster.clone(), Arc::clone(&self.config));
+        let watched = self.membership.watched();
+        self.looking = Some(async move { look(&cluster, &config, watched).await }.boxed());
+    }
+
+    fn looked(&mut self, looked: Result<Looked, String>) {
+        let now = Instant::now();
+        match looked {
+            Ok(Looked { topics, matching }) => {
+                self.next_look = now + LOOK_UP;
+                for (name, (_, partitions)) in &topics {
+                    self.first_seen.entry(Arc::clone(name)).or_insert(*partitions);
+                }
+                if let Some(matching) = matching {
+                    // A topic that comes later is new as a whole.
+                    self.membership.subscribe(matching, now);
+                }
+                self.membership.topics(topics, now);
+            }
+            Err(error) => {
+                self.next_look = now + LOOK_UP_AGAIN;
+                tracing::debug!(error, "cannot look the topics up, trying again");
+            }
+        }
+    }
+}
+
+/// The engine is gone, or the run is over.
+struct Gone;
+
+/// What is in a slot, when it is done; it is empty then.
+async fn slot<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(future) = slot else { return std::future::pending().await };
+    let done = future.await;
+    *slot = None;
+    done
+}
+
+fn flat(partitions: &ByName) -> impl Iterator<Item = TopicPartition> {
+    partitions
+        .iter()
+        .flat_map(|(topic, numbers)| numbers.iter().map(|number| TopicPartition::new(Arc::clone(topic), *number)))
+}
+
+async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<Arc<str>>) -> Result<Looked, String> {
+    let known = |partitions: usize| i32::try_from(partitions).unwrap_or(i32::MAX);
+    if let Some(pattern) = &config.topic_pattern {
+        let all = cluster.all_topics().await.map_err(|error| error.to_string())?;
+        let written = [&config.reply_topic, &config.dead_letter_topic];
+        let is_ours = |name: &str| written.iter().any(|ours| ours.as_deref() == Some(name));
+        let mut matching: BTreeSet<Arc<str>> = config.topics.iter().map(|name| name.as_str().into()).collect();
+        let matches = all.iter().filter(|t| !t.is_internal && !is_ours(&t.name) && pattern.is_match(&t.name));
+        matching.extend(matches.map(|topic| topic.name.clone()));
+        let topics = all.into_iter().map(|topic| (topic.name, (topic.view.id, known(topic.view.partitions.len()))));
+        return Ok(Looked { topics: topics.collect(), matching: Some(matching) });
+    }
+    let names: Vec<_> = watched.iter().map(|name| &**name).collect();
+    let views = cluster.topics(&names).await.map_err(|error| error.to_string())?;
+    let topics = watched.iter().zip(views).filter_map(|(name, view)| {
+        let view = view.ok()??;
+        Some((Arc::clone(name), (view.id, known(view.partitions.len()))))
+    });
+    Ok(Looked { topics: topics.collect(), matching: None })
+}
+
+async fn deal_patiently(
+    config: &Config,
+    cluster: &Cluster,
+    identity: &Identity,
+    partitions: &ByName,
+    added: &BTreeSet<TopicPartition>,
+) -> Result<Dealt, RunError> {
+    let mut backoff = Backoff::new();
+    loop {
+        let reason = match startup::deal(config, cluster, identity, partitions, added).await {
+            Ok(dealt) => return Ok(dealt),
+            Err(startup::Trouble::Final(error)) => return Err(error),
+            Err(startup::Trouble::Passing(reason)) => reason,
+        };
+        let (wait, say) = backoff.fail();
+        if say {
+            tracing::warn!("cannot begin with new partitions, trying again: {reason}");
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn fatal(group: &str, why: Fatal) -> RunError {
+    let reason = format!("group {group}: {why}");
+    match why {
+        Fatal::FencedInstance(_) | Fatal::InstanceHeld(_) => RunError::NotAlone { reason },
+        _ => RunError::Unavailable { reason },
+    }
+}

@@ -1,0 +1,160 @@
+//! A seeded simulator of groups: members that join, leave, crash, are cut off or stand still, messages that are lost, a
+//! coordinator that moves, topics that grow; and calm runs in which nothing fails.
+//!
+//! The members are [`Membership`]s, each with an engine that gives up in its own time what is revoked (`process.rs`). The
+//! coordinators (`classic.rs`, `consumer.rs`) follow Kafka's. The world keeps its own books of who holds what, and believes
+//! nobody. Time moves only to the next thing that happens in the world or to the deadline that a member itself returned: a
+//! deadline that was lost shows as a member that is given up though nothing failed, or as a world that stands still.
+//!
+//! Each promise is a line that returns an error; each [`Defect`] must make one of them speak.
+
+mod classic;
+mod consumer;
+mod process;
+mod seeds;
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use self::{classic::ClassicGroup, consumer::ConsumerGroup, process::Process};
+use super::{exchange::*, holdings::count, *};
+
+type Violation = String;
+/// Whose request, and which.
+type Reply = (usize, Ticket);
+
+macro_rules! promise {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+use promise;
+
+const SESSION: Duration = Duration::from_secs(6);
+const REBALANCE: Duration = Duration::from_secs(12);
+const BEAT: Duration = Duration::from_secs(2);
+
+enum Coordinator {
+    Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
+}
+
+impl Coordinator {
+    fn handle(&mut self, request: Request, reply: Reply, now: Instant) {
+        match self {
+            Self::Classic(group) => group.handle(request, reply, now),
+            Self::Consumer(group) => group.handle(request, reply, now),
+        }
+    }
+
+    fn out(&mut self) -> Vec<(Reply, Result<Answer, Refusal>)> {
+        match self {
+            Self::Classic(group) => std::mem::take(&mut group.out),
+            Self::Consumer(group) => std::mem::take(&mut group.out),
+        }
+    }
+
+    fn timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Classic(group) => group.timeout(),
+            Self::Consumer(group) => group.timeout(),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        match self {
+            Self::Classic(group) => group.tick(now),
+            Self::Consumer(group) => group.tick(now),
+        }
+    }
+
+    fn moves(&mut self, now: Instant) {
+        match self {
+            Self::Classic(group) => group.moves(now),
+            Self::Consumer(group) => group.moves(now),
+        }
+    }
+
+    fn is_settled(&self, members: usize) -> bool {
+        match self {
+            Self::Classic(group) => group.is_settled(members),
+            Self::Consumer(group) => group.is_settled(members),
+        }
+    }
+
+    fn takes_commit(&self, epoch: &Epoch) -> Option<bool> {
+        match self {
+            Self::Classic(group) => group.takes_commit(epoch),
+            Self::Consumer(group) => group.takes_commit(epoch),
+        }
+    }
+
+    /// Whether it assigns each topic by itself: then only that is even.
+    fn is_even_by_topic(&self) -> bool {
+        matches!(self, Self::Classic(group) if group.protocol() == Assignor::Range.name())
+    }
+}
+
+/// How bad the world is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    /// Members come and go, in good order.
+    Calm,
+    /// And now and then a message is lost, which is found out soon.
+    Lossy,
+    /// And whatever else can go wrong.
+    Bad,
+}
+
+/// What befalls the world.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Starts,
+    Leaves,
+    Grows,
+    Subscribes,
+    Crashes,
+    CutOff,
+    StandsStill,
+    Moves,
+}
+
+impl Fate {
+    const CALM: [Self; 5] = [Self::Starts, Self::Starts, Self::Leaves, Self::Grows, Self::Subscribes];
+    const BAD: [Self; 9] = [
+        Self::Starts,
+        Self::Starts,
+        Self::Leaves,
+        Self::Grows,
+        Self::Subscribes,
+        Self::Crashes,
+        Self::CutOff,
+        Self::StandsStill,
+        Self::Moves,
+    ];
+}
+
+#[derive(Debug)]
+enum Event {
+    Befalls(Fate),
+    /// All faults are over.
+    Heals,
+    Arrives(Reply, Request),
+    Answered(Reply, Result<Answer, Refusal>),
+    /// The engine of this process wants to give these up, since then.
+    Releases(usize, ByName, Instant),
+    /// It is told what is known of topics.
+    Knows(usize),
+    Reconnects(usize),
+    GoesOn(usize),
+    /// A static member is started again.
+    Restarts(Settings),
+    /// The coordinator has moved.
+    Loaded,
+}

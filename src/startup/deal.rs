@@ -1,0 +1,94 @@
+//! Where partitions begin that the group has just dealt to us.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::future::try_join_all;
+
+use super::{
+    Found, Trouble,
+    begins::{Begun, Sharing},
+};
+use crate::{
+    config::Config,
+    kafka::{
+        member_offsets,
+        wire::{Cluster, Identity},
+        with_causes,
+    },
+    loss::DataLoss,
+    membership::exchange::ByName,
+    record::TopicPartition,
+    scheduler::Taken,
+};
+
+/// Partitions that are ours from now on, and where they begin.
+#[derive(Debug, Default)]
+pub(crate) struct Dealt {
+    pub(crate) taken: Vec<Taken>,
+    /// What is gone, and what the user wants to go on without.
+    pub(crate) losses: Vec<DataLoss>,
+    /// How many offsets lie between where we begin and the ends of the logs.
+    pub(crate) lag: i64,
+    /// How many offsets are known to be finished above where we begin.
+    pub(crate) finished_above: u64,
+}
+
+impl Dealt {
+    /// Leaves out all but these.
+    pub(crate) fn keep(&mut self, wanted: &BTreeSet<TopicPartition>) {
+        for taken in &mut self.taken {
+            taken.assignments.retain(|assignment| wanted.contains(&*assignment.source));
+        }
+        self.taken.retain(|taken| !taken.assignments.is_empty());
+        self.losses.retain(|loss| wanted.contains(&*loss.source));
+    }
+
+    /// How many partitions.
+    pub(crate) fn partitions(&self) -> usize {
+        self.taken.iter().map(|taken| taken.assignments.len()).sum()
+    }
+}
+
+/// Finds out where `wanted` begin, of which `added` were not there when their topics were first seen.
+///
+/// # Errors
+/// What is in the way, and whether it may pass.
+pub(crate) async fn deal(
+    config: &Config,
+    cluster: &Cluster,
+    identity: &Identity,
+    wanted: &ByName,
+    added: &BTreeSet<TopicPartition>,
+) -> Result<Dealt, Trouble> {
+    let names: Vec<_> = wanted.keys().map(|name| &**name).collect();
+    let views = cluster.topics(&names).await?;
+    let mut found = Vec::new();
+    for ((name, numbers), view) in wanted.iter().zip(views) {
+        let view = view?.ok_or_else(|| Trouble::Passing(format!("there is no topic {name} any more")))?;
+        found.push(Found { name: Arc::clone(name), view, partitions: numbers.iter().copied().collect() });
+    }
+    let all = found
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|number| TopicPartition::new(Arc::clone(&topic.name), *number)));
+    let loaded = member_offsets::load(cluster, &config.group, identity, &all.collect()).await;
+    // That our epoch is over is the membership's matter, and passes.
+    let mut committed = loaded.map_err(|error| match error.is_refusal() {
+        true => Trouble::from(error),
+        false => Trouble::Passing(with_causes(&error)),
+    })?;
+    let begun = found.iter().map(|topic| {
+        let of_topic = added.iter().filter(|at| at.topic == topic.name).map(|at| at.partition).collect();
+        let committed = committed.remove(&topic.name).unwrap_or_default();
+        topic.begin(config, cluster, committed, None, Sharing::Dealt(of_topic))
+    });
+    let (mut all, mut taken, mut lag) = (Begun::default(), Vec::new(), 0);
+    for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
+        let assignments = all.take_in(begun);
+        lag += behind;
+        let (id, there) = (topic.view.id, topic.there().collect());
+        taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
+    }
+    let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
+    let finished_above = known.tell(&taken);
+    Ok(Dealt { taken, losses, lag, finished_above })
+}

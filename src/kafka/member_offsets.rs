@@ -10,10 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use kafka_protocol::ResponseError;
+use futures::FutureExt;
 
 use super::{
-    wire::{Cluster, Identity, WireError},
+    offsets::{halves, is_too_large},
+    wire::{Cluster, Identity, NotKept, WireError},
     with_causes,
 };
 use crate::{
@@ -62,14 +63,13 @@ impl OffsetStore for MemberOffsets {
         let flat = commits.iter().flat_map(|(topic, commits)| {
             commits.iter().map(|(number, kept)| (TopicPartition::new(Arc::clone(topic), *number), kept.clone()))
         });
-        let sent = self.cluster.offset_commit_of(&self.group, Some(&identity), &flat.collect()).await;
-        let refused: Vec<_> = sent.map_err(|error| explain(&error))?.into_values().collect();
-        let too_large =
-            |error: &&WireError| error.code().is_some_and(|code| code.is(ResponseError::OffsetMetadataTooLarge));
-        match refused.iter().find(too_large).or(refused.first()) {
-            None => Ok(()),
-            Some(error) => Err(explain(error)),
-        }
+        let (cluster, group, identity) = (&self.cluster, &self.group, &identity);
+        let send = |part| async move { cluster.offset_commit_of(group, Some(identity), &part).await }.boxed();
+        let sent = halves::commit(flat.collect(), send).await.map_err(|error| explain(&error))?;
+        let mut errors = sent.into_iter().flat_map(NotKept::into_values).peekable();
+        let Some(first) = errors.peek().map(explain) else { return Ok(()) };
+        // What can be mended by us goes before what cannot.
+        Err(errors.find(is_too_large).as_ref().map_or(first, explain))
     }
 }
 
@@ -90,8 +90,79 @@ pub(crate) async fn load(
 /// That we are no member any more, or of another epoch, is found out by heartbeats, and passes.
 fn explain(error: &WireError) -> StoreError {
     let reason = with_causes(error);
-    if error.code().is_some_and(|code| code.is(ResponseError::OffsetMetadataTooLarge)) {
+    if is_too_large(error) {
         return StoreError::MetadataTooLarge { reason };
     }
     if error.is_refusal() { StoreError::Refused { reason } } else { StoreError::Unavailable { reason } }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{
+        OffsetCommitRequest, OffsetCommitResponse,
+        offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
+    };
+
+    use super::*;
+    use crate::{
+        kafka::wire::{Epoch, scripted},
+        offsets::Committed,
+        record::{LeaderEpoch, Offset},
+        standing::State,
+    };
+
+    /// A member of generation 3 at a coordinator that says this of all partitions of a commit of more than `most`.
+    async fn member(most: usize, code: i16) -> MemberOffsets {
+        let cluster = scripted::cluster(move |asked: &scripted::Asked| {
+            if !asked.is::<OffsetCommitRequest>() {
+                return asked.quiet();
+            }
+            let request = asked.body::<OffsetCommitRequest>();
+            assert_eq!(request.generation_id_or_member_epoch, 3);
+            let code = if request.topics[0].partitions.len() > most { code } else { 0 };
+            let topics = request.topics.into_iter().map(|topic| {
+                let said = topic.partitions.iter().map(|p| {
+                    let said = OffsetCommitResponsePartition::default();
+                    said.with_partition_index(p.partition_index).with_error_code(code)
+                });
+                OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(said.collect())
+            });
+            asked.reply::<OffsetCommitRequest>(&OffsetCommitResponse::default().with_topics(topics.collect()))
+        })
+        .await;
+        let identity = Identity { member: Arc::from("m"), instance: None, epoch: Epoch::Generation(3) };
+        let state = State { era: 0, identity: Some(identity), good_until: None };
+        MemberOffsets::new(cluster, "g", Standing::told(state).1)
+    }
+
+    fn ten() -> Commits {
+        let at = Committed { offset: Offset(5), leader_epoch: LeaderEpoch(0), metadata: "m".to_owned() };
+        Commits::from([(Arc::from("t"), (0..10).map(|partition| (partition, at.clone())).collect())])
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_at_once_is_made_in_halves_for_a_member_too() {
+        member(3, -1).await.commit(&ten()).await.unwrap();
+        member(3, 28).await.commit(&ten()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn metadata_that_is_too_large_can_be_mended() {
+        for code in [12, 28] {
+            let refused = member(0, code).await.commit(&ten()).await;
+            assert!(matches!(refused, Err(StoreError::MetadataTooLarge { .. })), "{code}: {refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_worked_off_before_a_loss_is_not_sent() {
+        let mut member = member(10, 0).await;
+        member.act_in(0);
+        let identity = member.standing.identity(0);
+        let (_tell, standing) = Standing::told(State { era: 1, identity, good_until: None });
+        member.standing = standing;
+        assert!(matches!(member.commit(&ten()).await, Err(StoreError::Unavailable { .. })));
+        member.act_in(1);
+        member.commit(&ten()).await.unwrap();
+    }
 }

@@ -20,10 +20,11 @@
 //!
 //! Between look and commit there is a gap; two processes that start at once may each commit once before they notice.
 
-mod halves;
+pub(super) mod halves;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::FutureExt;
 use kafka_protocol::ResponseError;
 
 use super::{
@@ -105,8 +106,8 @@ impl KafkaOffsets {
 
     async fn send(&self, commits: &Commits) -> Result<(), StoreError> {
         for (topic, commits) in commits {
-            let sent = halves::commit(&self.cluster, &self.group, topic, commits).await;
-            sent.map_err(|error| self.explain(&error))?;
+            let send = |part| async move { self.cluster.offset_commit(&self.group, topic, &part).await }.boxed();
+            halves::commit(commits.clone(), send).await.map_err(|error| self.explain(&error))?;
         }
         Ok(())
     }
@@ -144,16 +145,22 @@ impl KafkaOffsets {
             );
             return StoreError::Refused { reason };
         }
-        // Only what somebody has to change is final. An answer that is odd once may not be so the next time.
-        let is = |known: ResponseError| error.code().is_some_and(|code| code.is(known));
-        if is(ResponseError::OffsetMetadataTooLarge) || is(ResponseError::InvalidCommitOffsetSize) {
+        if is_too_large(error) {
             return StoreError::MetadataTooLarge { reason };
         }
+        // Only what somebody has to change is final. An answer that is odd once may not be so the next time.
+        let is = |known: ResponseError| error.code().is_some_and(|code| code.is(known));
         if error.is_refusal() || is(ResponseError::InvalidGroupId) || is(ResponseError::GroupIdNotFound) {
             return StoreError::Refused { reason };
         }
         StoreError::Unavailable { reason }
     }
+}
+
+/// Whether a coordinator does not take the metadata of a partition for its length.
+pub(super) fn is_too_large(error: &WireError) -> bool {
+    let is = |known: ResponseError| error.code().is_some_and(|code| code.is(known));
+    is(ResponseError::OffsetMetadataTooLarge) || is(ResponseError::InvalidCommitOffsetSize)
 }
 
 impl OffsetStore for KafkaOffsets {

@@ -107,15 +107,14 @@ impl Scheduler {
         self.maybe_dirty = true;
         self.commit_failed = false;
         let (mut unknown, mut failed) = (false, false);
-        for Looked { topic, kept, .. } in &looked {
+        for Looked { topic, kept, said, .. } in &looked {
             unknown |= *kept == Kept::Unknown;
             let key = |number| PartitionKey { topic: *topic, number };
-            failed |= self.take_in_commits(asked.range(key(i32::MIN)..=key(i32::MAX)), kept, now);
+            failed |= self.take_in_commits(asked.range(key(i32::MIN)..=key(i32::MAX)), kept, said, now);
         }
         self.counters.failed_commits += u64::from(failed);
-        for Looked { topic, findings, said, .. } in looked {
+        for Looked { topic, findings, .. } in looked {
             self.handle_findings(topic, findings, now);
-            self.handle_said(topic, &said);
         }
         let missing = self.topics.iter().any(|(_, topic)| topic.missing_since.is_some() && !topic.barred);
         let odd = unknown || missing || self.lives.values().any(|life| life.unsure);
@@ -127,6 +126,7 @@ impl Scheduler {
         &mut self,
         commits: impl Iterator<Item = (&'a PartitionKey, &'a Asked)>,
         kept: &Kept,
+        said: &BTreeMap<i32, Said>,
         now: Instant,
     ) -> bool {
         let mut commits = commits.peekable();
@@ -149,6 +149,7 @@ impl Scheduler {
                 partition.committed = Some(asked.offset);
                 partition.committed_finishes = asked.finishes;
                 partition.committed_at = Some(now);
+                self.take_in_said(*key, said.get(&key.number));
             }
         }
         unknown

@@ -60,22 +60,19 @@ impl Scheduler {
         }
     }
 
-    /// Takes in how much of what is finished the commits for a topic say that were just acknowledged.
-    pub(super) fn handle_said(&mut self, topic: TopicIndex, said: &BTreeMap<i32, Said>) {
-        for (number, said) in said {
-            let key = PartitionKey { topic, number: *number };
-            let Some(partition) = self.topics.partition_mut(key) else { continue };
-            let (reach, dropped) = match *said {
-                Said::All => (None, 0),
-                Said::Below { reach, dropped } => (Some(reach), dropped),
-                Said::Nothing { dropped } => (None, dropped),
-            };
-            partition.dropped = dropped;
-            let Some(base) = partition.committed else { continue };
-            for id in partition.lives.clone() {
-                self.lives.get_mut(&id).expect("it is there").tracker.hold_below(base, reach);
-                self.queue(id);
-            }
+    /// Takes in how much of what is finished the commit of a partition says that was just acknowledged.
+    pub(super) fn take_in_said(&mut self, key: PartitionKey, said: Option<&Said>) {
+        let Some((said, partition)) = said.zip(self.topics.partition_mut(key)) else { return };
+        let (reach, dropped) = match *said {
+            Said::All => (None, 0),
+            Said::Below { reach, dropped } => (Some(reach), dropped),
+            Said::Nothing { dropped } => (None, dropped),
+        };
+        partition.dropped = dropped;
+        let Some(base) = partition.committed else { return };
+        for id in partition.lives.clone() {
+            self.lives.get_mut(&id).expect("it is there").tracker.hold_below(base, reach);
+            self.queue(id);
         }
     }
 }

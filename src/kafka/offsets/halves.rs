@@ -6,40 +6,36 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::BoxFuture;
 use kafka_protocol::ResponseError;
 
-use super::super::wire::{Cluster, WireError};
-use crate::offsets::Committed;
+use super::super::wire::WireError;
 
-/// Commits, all at once if that is not too much: after an error some of it may have been kept.
+/// Commits with `send`, all at once if that is not too much: after an error some of it may have been kept. Gives what each
+/// of the requests came to.
 ///
 /// # Errors
-/// As [`Cluster::offset_commit`]; what is said of a single partition, if it is too much even so.
-pub(super) async fn commit(
-    cluster: &Cluster,
-    group: &str,
-    topic: &str,
-    commits: &BTreeMap<i32, Committed>,
-) -> Result<(), WireError> {
-    match cluster.offset_commit(group, topic, commits).await {
-        Err(error) if commits.len() > 1 && is_too_much(&error) => {}
-        done => return done,
-    }
-    let mut parts = halves(commits.clone());
+/// As `send`; what is said of a single partition, if it is too much even so.
+pub(in crate::kafka) async fn commit<'a, K: Ord + Clone, C: Clone, T>(
+    commits: BTreeMap<K, C>,
+    send: impl Fn(BTreeMap<K, C>) -> BoxFuture<'a, Result<T, WireError>>,
+) -> Result<Vec<T>, WireError> {
+    let (mut parts, mut done) = (vec![commits], Vec::new());
     while let Some(part) = parts.pop() {
-        match cluster.offset_commit(group, topic, &part).await {
-            Ok(()) => {}
-            Err(error) if part.len() > 1 && is_too_much(&error) => parts.extend(halves(part)),
+        let several = part.len() > 1;
+        match send(part.clone()).await {
+            Ok(said) => done.push(said),
+            Err(error) if several && is_too_much(&error) => parts.extend(halves(part)),
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(done)
 }
 
-fn halves(mut commits: BTreeMap<i32, Committed>) -> Vec<BTreeMap<i32, Committed>> {
-    let middle = commits.keys().nth(commits.len() / 2).copied();
+fn halves<K: Ord + Clone, C>(mut commits: BTreeMap<K, C>) -> [BTreeMap<K, C>; 2] {
+    let middle = commits.keys().nth(commits.len() / 2).cloned();
     let upper = middle.map(|middle| commits.split_off(&middle)).unwrap_or_default();
-    vec![upper, commits]
+    [upper, commits]
 }
 
 fn is_too_much(error: &WireError) -> bool {
@@ -57,9 +53,12 @@ mod tests {
         offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
     };
 
+    use futures::FutureExt;
+
     use super::*;
     use crate::{
         kafka::wire::scripted::{Asked, Reply, cluster},
+        offsets::Committed,
         record::{LeaderEpoch, Offset},
     };
 
@@ -92,7 +91,11 @@ mod tests {
         .await;
         let at = Committed { offset: Offset(5), leader_epoch: LeaderEpoch(0), metadata: "m".to_owned() };
         let commits = (0..10).map(|partition| (partition, at.clone())).collect();
-        let outcome = commit(&cluster, "g", "t", &commits).await;
+        let send = |part| {
+            let cluster = cluster.clone();
+            async move { cluster.offset_commit("g", "t", &part).await }.boxed()
+        };
+        let outcome = commit(commits, send).await.map(|_| ());
         let taken = taken.lock().unwrap().clone();
         (outcome, taken)
     }

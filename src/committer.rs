@@ -41,6 +41,7 @@ use self::{
 use crate::{
     backoff::Backoff,
     error::RunError,
+    gather::Gather,
     lineage::{Bounds, EpochEnd, Look},
     offsets::{Commits, Committed, OffsetStore, StoreError},
     progress::Finished,
@@ -225,7 +226,7 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
                 let Above { topic, id, finished } = &finished[name];
                 (*topic, self.metadata.fill(*id, commits, finished))
             });
-            let said = said.collect();
+            let said = said.gather();
             let reason = match self.store.commit(commits).await {
                 Ok(()) => return Ok(Ok(said)),
                 Err(StoreError::MetadataTooLarge { reason }) if self.metadata.shorten(&reason) => continue,
@@ -285,7 +286,7 @@ async fn bounds(
     let bounds = log.bounds(&ask.name, &partitions).await?;
     let whole =
         |(partition, (earliest, latest))| (partition, Bounds { earliest, latest, epoch: look.epoch(partition) });
-    Ok(bounds.into_iter().map(whole).collect())
+    Ok(bounds.into_iter().map(whole).gather())
 }
 
 fn names<'a>(topics: impl Iterator<Item = &'a Arc<str>>) -> String {

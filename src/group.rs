@@ -29,6 +29,7 @@ use crate::{
     backoff::Backoff,
     config::Config,
     error::RunError,
+    gather::Gather,
     kafka::wire::{self, Cluster, Identity},
     membership::{
         Change, Fatal, Lane, Membership, News, Settings, Ticket, Topics,
@@ -117,7 +118,7 @@ impl Steward {
         let now = Instant::now();
         let settings = config.membership.settings();
         let Settings { session_timeout, .. } = settings;
-        let topics = config.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let topics = config.topics.iter().map(|topic| topic.as_str().into()).gather();
         let membership = Membership::new(settings, topics, now);
         let (deal, deals) = mpsc::channel(64);
         let (order, orders) = mpsc::channel(64);
@@ -244,9 +245,9 @@ impl Steward {
         let Some(identity) = self.identity() else { return };
         let number = self.deal_number;
         self.deal_number += 1;
-        self.dealing.insert(number, flat(&partitions).collect());
+        self.dealing.insert(number, flat(&partitions).gather());
         let later = |at: &TopicPartition| self.first_seen.get(&at.topic).is_some_and(|count| at.partition >= *count);
-        let added = flat(&partitions).filter(later).collect();
+        let added = flat(&partitions).filter(later).gather();
         let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
         self.dealt.push(
             async move { (number, deal_patiently(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
@@ -266,7 +267,7 @@ impl Steward {
 
     /// What the engine has not even begun with is released at once.
     async fn revoke(&mut self, partitions: ByName) -> Result<(), Gone> {
-        let mut all: BTreeSet<_> = flat(&partitions).collect();
+        let mut all: BTreeSet<_> = flat(&partitions).gather();
         let mut unbegun = Vec::new();
         for dealing in self.dealing.values_mut() {
             unbegun.extend(dealing.extract_if(.., |at| all.remove(at)));
@@ -376,11 +377,11 @@ async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<Arc<str>>) -
         let all = cluster.all_topics().await.map_err(|error| error.to_string())?;
         let written = [&config.reply_topic, &config.dead_letter_topic];
         let is_ours = |name: &str| written.iter().any(|ours| ours.as_deref() == Some(name));
-        let mut matching: BTreeSet<Arc<str>> = config.topics.iter().map(|name| name.as_str().into()).collect();
+        let mut matching: BTreeSet<Arc<str>> = config.topics.iter().map(|name| name.as_str().into()).gather();
         let matches = all.iter().filter(|t| !t.is_internal && !is_ours(&t.name) && pattern.is_match(&t.name));
         matching.extend(matches.map(|topic| topic.name.clone()));
         let topics = all.into_iter().map(|topic| (topic.name, (topic.view.id, known(topic.view.partitions.len()))));
-        return Ok(Looked { topics: topics.collect(), matching: Some(matching) });
+        return Ok(Looked { topics: topics.gather(), matching: Some(matching) });
     }
     let names: Vec<_> = watched.iter().map(|name| &**name).collect();
     let views = cluster.topics(&names).await.map_err(|error| error.to_string())?;
@@ -388,7 +389,7 @@ async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<Arc<str>>) -
         let view = view.ok()??;
         Some((Arc::clone(name), (view.id, known(view.partitions.len()))))
     });
-    Ok(Looked { topics: topics.collect(), matching: None })
+    Ok(Looked { topics: topics.gather(), matching: None })
 }
 
 async fn deal_patiently(

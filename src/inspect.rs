@@ -25,6 +25,7 @@ use self::report::Facts;
 pub use self::report::{GroupReport, Member, Oldest, PartitionReport, Progress, TopicReport};
 use crate::{
     config::Connection,
+    gather::Gather,
     kafka::{
         Deadlines, Isolation,
         reader::WireReaders,
@@ -90,8 +91,8 @@ pub async fn inspect(connection: &Connection, topics: &[String]) -> Result<Group
         by_topic.entry(topic).or_default().insert(partition, committed);
     }
     let names: BTreeSet<Arc<str>> = match topics {
-        [] => by_topic.keys().cloned().collect(),
-        named => named.iter().map(|name| name.as_str().into()).collect(),
+        [] => by_topic.keys().cloned().gather(),
+        named => named.iter().map(|name| name.as_str().into()).gather(),
     };
     let mut reports = Vec::new();
     for name in names {

@@ -63,6 +63,7 @@ mod engine;
 pub mod error;
 pub mod event;
 pub mod fate;
+mod gather;
 mod group;
 pub mod inspect;
 pub mod kafka;

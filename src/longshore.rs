@@ -18,6 +18,7 @@ use crate::{
     engine::{Engine, Fetching, Grouped, StartFetching},
     error::RunError,
     event::Event,
+    gather::Gather,
     group::Steward,
     kafka::{
         partitioner::partition_of,
@@ -248,7 +249,7 @@ impl Longshore {
 
         let (asks, requests) = mpsc::channel(1);
         let (outcomes, looked) = mpsc::channel(1);
-        let ids = taken.iter().map(|taken| (Arc::clone(&taken.topic), taken.id)).collect();
+        let ids = taken.iter().map(|taken| (Arc::clone(&taken.topic), taken.id)).gather();
         let (log, metadata) = (TopicWatch { cluster: cluster.clone() }, Metadata::default());
         tasks.spawn(Committer { ids, log, store, metadata, patience: FINDING_OUT, requests, outcomes }.run());
 

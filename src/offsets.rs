@@ -6,6 +6,8 @@ mod memory;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
+use crate::gather::Gather;
+
 pub use self::{
     file::{FileOffsets, OpenError},
     memory::MemoryOffsets,
@@ -93,7 +95,7 @@ fn select(kept: &Commits, partitions: &BTreeMap<Arc<str>, Vec<i32>>) -> Commits 
     let of_topic = |(topic, partitions): (&Arc<str>, &Vec<i32>)| {
         let kept = kept.get(topic)?;
         let of = |partition: &i32| Some((*partition, kept.get(partition)?.clone()));
-        Some((Arc::clone(topic), partitions.iter().filter_map(of).collect()))
+        Some((Arc::clone(topic), partitions.iter().filter_map(of).gather()))
     };
-    partitions.iter().filter_map(of_topic).collect()
+    partitions.iter().filter_map(of_topic).gather()
 }

@@ -27,6 +27,7 @@ use crate::{
     backoff::Backoff,
     config::{Assign, Config, Offsets},
     error::RunError,
+    gather::Gather,
     kafka::{
         Deadlines, Isolation,
         member_offsets::MemberOffsets,
@@ -139,11 +140,11 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
         let (taken, losses, lag) = (Vec::new(), Vec::new(), 0);
         return Ok(Ready { cluster, store, taken, losses, lag, partitions, member, standing, replies, dead_letters });
     }
-    let ids: BTreeMap<_, _> = found.iter().map(|topic| (Arc::clone(&topic.name), topic.view.id)).collect();
+    let ids: BTreeMap<_, _> = found.iter().map(|topic| (Arc::clone(&topic.name), topic.view.id)).gather();
     let mut store = Store::open(config, cluster, &ids)?;
     // Those that are not ours, too: they tell what a partition without an offset means.
     let there = found.iter().map(|topic| (Arc::clone(&topic.name), topic.there().collect()));
-    let mut committed = store.load(&there.collect()).await?;
+    let mut committed = store.load(&there.gather()).await?;
     let begun = found.iter().map(|topic| {
         let committed = committed.remove(&topic.name).unwrap_or_default();
         let sharing = if config.assign == Assign::All { Sharing::All } else { Sharing::Listed };
@@ -153,7 +154,7 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
     for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
         let assignments = all.take_in(begun);
         lag += behind;
-        let (id, there) = (topic.view.id, topic.there().collect());
+        let (id, there) = (topic.view.id, topic.there().gather());
         taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
     }
     let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
@@ -199,7 +200,7 @@ impl Found {
         let Self { name, view, partitions } = self;
         let asked = committed.iter().filter(|(partition, _)| partitions.contains(partition));
         let asked = asked.map(|(partition, committed)| (*partition, committed.leader_epoch));
-        let asked: BTreeMap<_, _> = asked.filter(|(_, epoch)| *epoch != LeaderEpoch::UNKNOWN).collect();
+        let asked: BTreeMap<_, _> = asked.filter(|(_, epoch)| *epoch != LeaderEpoch::UNKNOWN).gather();
         let end = match config.isolation {
             Isolation::ReadUncommitted => At::Latest,
             Isolation::ReadCommitted => At::Stable,
@@ -209,7 +210,7 @@ impl Found {
             former,
             committed,
             epoch_ends: if asked.is_empty() { BTreeMap::new() } else { cluster.epoch_ends(name, &asked).await? },
-            epochs: view.partitions.iter().map(|view| (view.partition, view.epoch)).collect(),
+            epochs: view.partitions.iter().map(|view| (view.partition, view.epoch)).gather(),
             earliest: cluster.offsets(name, partitions, At::Earliest).await?,
             latest: cluster.offsets(name, partitions, At::Latest).await?,
             from: config.from,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    gather::Gather,
     lineage::{Bounds, EpochEnd, Look, Read, Verdict, Verified, question, verdict},
     record::{LeaderEpoch, Offset},
     scheduler::{Finding, TopicAsk},
@@ -37,7 +38,7 @@ pub(crate) fn questions(ask: &TopicAsk, look: &Look) -> BTreeMap<i32, LeaderEpoc
     ask.reads
         .iter()
         .filter_map(|(partition, read)| Some((*partition, question(read, look.epoch(*partition))?)))
-        .collect()
+        .gather()
 }
 
 impl Comparison {

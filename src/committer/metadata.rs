@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    gather::Gather,
     offsets::Committed,
     progress::{Encoded, Finished, Fits, LEAST_UNITS, MOST_UNITS, Place, encode},
     record::TopicId,
@@ -45,7 +46,7 @@ impl Metadata {
             };
             (*partition, said)
         };
-        commits.iter_mut().map(fill).collect()
+        commits.iter_mut().map(fill).gather()
     }
 
     /// Takes in that the broker refused metadata for its length. Gives whether a shorter one can be tried.

@@ -18,6 +18,7 @@ use super::{
     with_causes,
 };
 use crate::{
+    gather::Gather,
     offsets::{Commits, OffsetStore, StoreError},
     record::{TopicId, TopicPartition},
     standing::{Era, Standing},
@@ -48,7 +49,7 @@ impl OffsetStore for MemberOffsets {
         let wanted = partitions
             .iter()
             .flat_map(|(topic, numbers)| numbers.iter().map(|number| TopicPartition::new(Arc::clone(topic), *number)));
-        load(&self.cluster, &self.group, &self.identity()?, &wanted.collect()).await.map_err(|error| explain(&error))
+        load(&self.cluster, &self.group, &self.identity()?, &wanted.gather()).await.map_err(|error| explain(&error))
     }
 
     /// Nothing is remembered of a topic here.
@@ -65,7 +66,7 @@ impl OffsetStore for MemberOffsets {
         });
         let (cluster, group, identity) = (&self.cluster, &self.group, &identity);
         let send = |part| async move { cluster.offset_commit_of(group, Some(identity), &part).await }.boxed();
-        let sent = halves::commit(flat.collect(), send).await.map_err(|error| explain(&error))?;
+        let sent = halves::commit(flat.gather(), send).await.map_err(|error| explain(&error))?;
         let mut errors = sent.into_iter().flat_map(NotKept::into_values).peekable();
         let Some(first) = errors.peek().map(explain) else { return Ok(()) };
         // What can be mended by us goes before what cannot.

@@ -32,6 +32,7 @@ use super::{
     with_causes,
 };
 use crate::{
+    gather::Gather,
     offsets::{Commits, OffsetStore, StoreError},
     record::{Offset, TopicId, TopicPartition},
 };
@@ -185,7 +186,7 @@ impl OffsetStore for KafkaOffsets {
     async fn commit(&mut self, commits: &Commits) -> Result<(), StoreError> {
         let partitions = |commits: &BTreeMap<i32, _>| commits.keys().copied().collect();
         let asked = commits.iter().map(|(topic, commits)| (Arc::clone(topic), partitions(commits)));
-        let kept = self.fetch(&asked.collect()).await?;
+        let kept = self.fetch(&asked.gather()).await?;
         let kept = |topic: &Arc<str>, partition| Some(kept.get(topic)?.get(partition)?.offset);
         let all = || commits.iter().flat_map(|(topic, commits)| commits.iter().map(move |(p, c)| (topic, p, c.offset)));
         for (topic, partition, _) in all() {

@@ -16,6 +16,8 @@ use std::{
 
 use super::exchange::{ByName, Peer};
 
+use crate::gather::Gather;
+
 /// How many partitions topics have.
 pub(super) type Counts = BTreeMap<Arc<str>, i32>;
 /// What each member is to have.
@@ -94,7 +96,7 @@ fn in_order(members: &[Peer]) -> Vec<&Peer> {
 }
 
 fn nothing_for(members: &[Peer]) -> Assignments {
-    members.iter().map(|peer| (Arc::clone(&peer.member), ByName::new())).collect()
+    members.iter().map(|peer| (Arc::clone(&peer.member), ByName::new())).gather()
 }
 
 fn give(assignments: &mut Assignments, peer: &Peer, topic: &Arc<str>, partitions: impl IntoIterator<Item = i32>) {
@@ -148,5 +150,5 @@ fn round_robin(counts: &Counts, members: &[Peer]) -> Assignments {
 /// All topics that somebody wants, and that are there.
 fn wanted(counts: &Counts, members: &[Peer]) -> BTreeSet<Arc<str>> {
     let topics = members.iter().flat_map(|peer| &peer.subscription.topics);
-    topics.filter(|topic| counts.contains_key(*topic)).cloned().collect()
+    topics.filter(|topic| counts.contains_key(*topic)).cloned().gather()
 }

@@ -33,7 +33,7 @@ use super::{
     lane::Road,
     member::Member,
 };
-use crate::record::TopicId;
+use crate::{gather::Gather, record::TopicId};
 
 const LEAVES: i32 = -1;
 const LEAVES_FOR_A_WHILE: i32 = -2;
@@ -206,7 +206,7 @@ impl Consumer {
     fn owned(&self, member: &Member) -> ById {
         let held = member.holdings.held().clone();
         let held = if member.breaks(Defect::TellUnreleased) { minus(&held, member.holdings.leaving()) } else { held };
-        held.into_iter().filter_map(|(topic, partitions)| Some((*self.ids.get(&topic)?, partitions))).collect()
+        held.into_iter().filter_map(|(topic, partitions)| Some((*self.ids.get(&topic)?, partitions))).gather()
     }
 
     pub(super) fn handle_answer(
@@ -269,7 +269,7 @@ impl Consumer {
 
     /// Takes in what is wanted of us, as far as the topics are known.
     fn reconcile(&mut self, member: &mut Member) {
-        let held: BTreeSet<_> = member.holdings.held().keys().cloned().collect();
+        let held: BTreeSet<_> = member.holdings.held().keys().cloned().gather();
         self.ids.retain(|topic, _| held.contains(topic));
         let mut target = ByName::new();
         for (id, partitions) in self.target.iter().filter(|(_, partitions)| !partitions.is_empty()) {

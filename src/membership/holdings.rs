@@ -7,6 +7,8 @@ use std::{
 
 use super::exchange::ByName;
 
+use crate::gather::Gather;
+
 /// What is held, and which part of it was revoked and is not released yet. No set in it is empty.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
@@ -65,7 +67,7 @@ pub(super) fn minus<K: Ord + Clone>(
         Some(others) => (topic.clone(), partitions - others),
         None => (topic.clone(), partitions.clone()),
     });
-    rest.filter(|(_, partitions)| !partitions.is_empty()).collect()
+    rest.filter(|(_, partitions)| !partitions.is_empty()).gather()
 }
 
 /// What is in `left` and in `right`.
@@ -74,7 +76,7 @@ pub(super) fn both(left: &ByName, right: &ByName) -> ByName {
         let shared: BTreeSet<_> = partitions & right.get(topic)?;
         (!shared.is_empty()).then(|| (Arc::clone(topic), shared))
     });
-    shared.collect()
+    shared.gather()
 }
 
 /// Puts `more` into `all`.
@@ -87,7 +89,7 @@ pub(super) fn add(all: &mut ByName, more: &ByName) {
 /// Those of `topics` only.
 pub(super) fn of_topics(partitions: &ByName, topics: &BTreeSet<Arc<str>>) -> ByName {
     let of = partitions.iter().filter(|(topic, partitions)| topics.contains(*topic) && !partitions.is_empty());
-    of.map(|(topic, partitions)| (Arc::clone(topic), partitions.clone())).collect()
+    of.map(|(topic, partitions)| (Arc::clone(topic), partitions.clone())).gather()
 }
 
 #[cfg(test)]

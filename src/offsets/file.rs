@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::{Commits, Committed, Former, OffsetStore, StoreError};
 use crate::record::{LeaderEpoch, Offset, TopicId};
 
+use crate::gather::Gather;
+
 const MAGIC: &str = "longshore-offsets 2 crc32c=";
 const MAGIC_1: &str = "longshore-offsets 1 crc32c=";
 
@@ -119,7 +121,7 @@ impl FileOffsets {
         })?;
         let nothing = |id: &TopicId| OfTopic { topic_id: id.to_string(), partitions: BTreeMap::new() };
         let ours = topics.iter().map(|(topic, id)| (topic.to_string(), nothing(id)));
-        let ours = Content { group: group.to_owned(), topics: ours.collect() };
+        let ours = Content { group: group.to_owned(), topics: ours.gather() };
         let (content, former) = match fs::read(path) {
             Ok(bytes) => {
                 ours.adopt(parse(&bytes).map_err(|why| OpenError::Damaged { path: shown.clone(), why })?, shown)?
@@ -154,7 +156,7 @@ impl Content {
                         return Err(OpenError::Damaged { path, why: "its topic id is none".to_owned() });
                     };
                     let kept = theirs.partitions.into_iter().map(|(partition, kept)| (partition, Offset(kept.offset)));
-                    former.insert(topic, (TopicId(was), kept.collect()));
+                    former.insert(topic, (TopicId(was), kept.gather()));
                 }
                 _ => _ = self.topics.insert(topic, theirs),
             }
@@ -173,9 +175,9 @@ impl OffsetStore for FileOffsets {
         let of_topic = |(topic, partitions): (&Arc<str>, &Vec<i32>)| {
             let kept = &self.content.topics.get(&**topic)?.partitions;
             let of = |partition: &i32| Some((*partition, committed(kept.get(partition)?)));
-            Some((Arc::clone(topic), partitions.iter().filter_map(of).collect()))
+            Some((Arc::clone(topic), partitions.iter().filter_map(of).gather()))
         };
-        Ok(partitions.iter().filter_map(of_topic).collect())
+        Ok(partitions.iter().filter_map(of_topic).gather())
     }
 
     fn renew(&mut self, topic: &str, id: TopicId) {

@@ -1,7 +1,7 @@
 //! PURE. When to look at the log and to commit, what a commit reaches to, and when the run is over.
 
 use super::{summary::Left, topics::Topic, *};
-use crate::{lineage::Read, offsets::Committed};
+use crate::{gather::Gather, lineage::Read, offsets::Committed};
 
 impl Scheduler {
     /// What is to be asked now: to look at the logs, and to commit if a commit is due. One at a time: comes back through
@@ -19,7 +19,7 @@ impl Scheduler {
             let Partition { since, finishes, .. } = *partition;
             (*key, Asked { offset: committed.offset, since, finishes })
         });
-        let asking = asking.collect();
+        let asking = asking.gather();
         let asked = self.topics.iter().filter(|(_, of)| !of.barred);
         let topics: Vec<_> = asked.map(|(topic, of)| self.ask(topic, of, &mut commits)).collect();
         if topics.is_empty() {
@@ -35,7 +35,7 @@ impl Scheduler {
     fn ask(&self, topic: TopicIndex, of: &Topic, commits: &mut BTreeMap<PartitionKey, Committed>) -> TopicAsk {
         let mixed = self.breaks(Defect::MixTopics);
         let ours = commits.extract_if(.., |key, _| key.topic == topic || mixed);
-        let commits: BTreeMap<_, _> = ours.map(|(key, committed)| (key.number, committed)).collect();
+        let commits: BTreeMap<_, _> = ours.map(|(key, committed)| (key.number, committed)).gather();
         let finished =
             commits.keys().filter_map(|number| Some((*number, self.finished_above(of.partitions.get(number)?))));
         TopicAsk {
@@ -43,12 +43,12 @@ impl Scheduler {
             name: Arc::clone(&of.name),
             id: of.id,
             missing: of.missing_since.is_some(),
-            reads: of.partitions.iter().filter_map(|(number, p)| Some((*number, self.read(p)?))).collect(),
+            reads: of.partitions.iter().filter_map(|(number, p)| Some((*number, self.read(p)?))).gather(),
             newcomers: match self.rules.all_partitions {
-                true => Newcomers::AllBut(of.partitions.keys().chain(&of.ignored).copied().collect()),
+                true => Newcomers::AllBut(of.partitions.keys().chain(&of.ignored).copied().gather()),
                 false => Newcomers::Only(of.awaited.clone()),
             },
-            finished: finished.collect(),
+            finished: finished.gather(),
             commits,
         }
     }
@@ -215,8 +215,8 @@ impl Scheduler {
         let ours = self.topics.partitions().filter_map(|(_, p)| Some((Arc::clone(&p.source), p.committed?)));
         let parted = self.parted.iter().map(|(source, offset)| (Arc::clone(source), *offset));
         let left = Left {
-            committed: ours.chain(parted).collect(),
-            uncommitted: dirty.collect(),
+            committed: ours.chain(parted).gather(),
+            uncommitted: dirty.gather(),
             several_topics: self.rules.several_topics,
             progress_dropped: self.topics.partitions().map(|(_, partition)| partition.dropped).sum(),
             in_flight: self.lives.values().map(|life| life.tracker.begun()).sum(),

@@ -12,6 +12,7 @@
 
 use super::{parts::NOTHING, *};
 use crate::{
+    gather::Gather,
     lineage::Bounds,
     loss::{OnDataLoss, Why},
 };
@@ -219,7 +220,7 @@ impl Scheduler {
         }
         let Some(of) = self.topics.get_mut(topic) else { return };
         of.ignored.retain(|number| bounds.contains_key(number));
-        let mut known: BTreeSet<i32> = of.partitions.keys().chain(&of.ignored).copied().collect();
+        let mut known: BTreeSet<i32> = of.partitions.keys().chain(&of.ignored).copied().gather();
         for (number, bounds) in bounds {
             if known.insert(*number) && self.rules.all_partitions {
                 self.added(PartitionKey { topic, number: *number }, *bounds, now);

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    gather::Gather,
     kafka::{
         member_offsets,
         wire::{Cluster, Identity},
@@ -70,14 +71,14 @@ pub(crate) async fn deal(
     let all = found
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(|number| TopicPartition::new(Arc::clone(&topic.name), *number)));
-    let loaded = member_offsets::load(cluster, &config.group, identity, &all.collect()).await;
+    let loaded = member_offsets::load(cluster, &config.group, identity, &all.gather()).await;
     // That our epoch is over is the membership's matter, and passes.
     let mut committed = loaded.map_err(|error| match error.is_refusal() {
         true => Trouble::from(error),
         false => Trouble::Passing(with_causes(&error)),
     })?;
     let begun = found.iter().map(|topic| {
-        let of_topic = added.iter().filter(|at| at.topic == topic.name).map(|at| at.partition).collect();
+        let of_topic = added.iter().filter(|at| at.topic == topic.name).map(|at| at.partition).gather();
         let committed = committed.remove(&topic.name).unwrap_or_default();
         topic.begin(config, cluster, committed, None, Sharing::Dealt(of_topic))
     });
@@ -85,7 +86,7 @@ pub(crate) async fn deal(
     for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
         let assignments = all.take_in(begun);
         lag += behind;
-        let (id, there) = (topic.view.id, topic.there().collect());
+        let (id, there) = (topic.view.id, topic.there().gather());
         taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
     }
     let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;

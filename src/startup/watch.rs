@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     committer::{Log, Seen},
+    gather::Gather,
     kafka::{
         wire::{At, Cluster, TopicView},
         with_causes,
@@ -23,7 +24,7 @@ impl Log for TopicWatch {
         let views = self.cluster.topics(&names).await.map_err(|error| with_causes(&error))?;
         let epochs = |view: &TopicView| {
             let led = view.partitions.iter().filter(|p| p.leader.is_some());
-            led.map(|p| (p.partition, p.epoch)).collect()
+            led.map(|p| (p.partition, p.epoch)).gather()
         };
         let look = |view: TopicView| Look { id: view.id, epochs: epochs(&view) };
         Ok(views.into_iter().map(|view| view.map(|view| view.map(look)).map_err(|error| with_causes(&error))).collect())
@@ -41,6 +42,6 @@ impl Log for TopicWatch {
         let earliest = self.cluster.offsets(topic, partitions, At::Earliest);
         let latest = self.cluster.offsets(topic, partitions, At::Latest);
         let (earliest, latest) = tokio::try_join!(earliest, latest).map_err(|error| with_causes(&error))?;
-        Ok(earliest.into_iter().map(|(partition, earliest)| (partition, (earliest, latest[&partition]))).collect())
+        Ok(earliest.into_iter().map(|(partition, earliest)| (partition, (earliest, latest[&partition]))).gather())
     }
 }

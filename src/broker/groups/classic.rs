@@ -32,10 +32,12 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 
 use self::member::Wait;
+
 pub(in crate::broker) use self::{
     member::{Member, Ticket},
     said::{At, Join, JoinRefused, Joined, Turn},
 };
+use crate::gather::Gather;
 
 /// Members and those that were given an id, in one group.
 pub(in crate::broker) const MAX_MEMBERS: usize = 1_000;
@@ -289,7 +291,7 @@ impl Classic {
             }
         }
         if is_leader {
-            let assigned: BTreeMap<String, Bytes> = assigned.collect();
+            let assigned: BTreeMap<String, Bytes> = assigned.gather();
             if assigned.values().map(Bytes::len).sum::<usize>() > MAX_BYTES {
                 // As Kafka, which cannot keep it: nobody has anything, and all are to join again.
                 self.prepare(now);

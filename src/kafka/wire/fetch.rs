@@ -22,6 +22,7 @@ use super::{
     throttle::Throttled,
 };
 use crate::{
+    gather::Gather,
     kafka::Isolation,
     record::{LeaderEpoch, Offset, TopicId},
 };
@@ -107,7 +108,7 @@ fn by_topic(wanted: &[Wanted], version: i16) -> Vec<FetchTopic> {
 
 /// The names of all topics of which something is wanted.
 fn topics(wanted: &[Wanted]) -> String {
-    let names: std::collections::BTreeSet<_> = wanted.iter().map(|wanted| &*wanted.topic).collect();
+    let names: std::collections::BTreeSet<_> = wanted.iter().map(|wanted| &*wanted.topic).gather();
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::{Cluster, ErrorCode, WireError, cluster::Answer};
 use crate::{
+    gather::Gather,
     offsets::Committed,
     record::{LeaderEpoch, Offset, TopicPartition},
 };
@@ -74,9 +75,9 @@ impl Cluster {
         partitions: &[i32],
     ) -> Result<BTreeMap<i32, Committed>, WireError> {
         let topic: Arc<str> = topic.into();
-        let wanted = partitions.iter().map(|partition| TopicPartition::new(Arc::clone(&topic), *partition)).collect();
+        let wanted = partitions.iter().map(|partition| TopicPartition::new(Arc::clone(&topic), *partition)).gather();
         let fetched = self.offset_fetch_of(group, None, &wanted).await?;
-        Ok(fetched.into_iter().map(|(at, committed)| (at.partition, committed)).collect())
+        Ok(fetched.into_iter().map(|(at, committed)| (at.partition, committed)).gather())
     }
 
     /// The same for partitions of several topics, on behalf of a member if there is one. A member of a KIP-848 group is told

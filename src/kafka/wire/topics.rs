@@ -21,6 +21,7 @@ use super::{
     cluster::{Answer, Peer},
 };
 use crate::{
+    gather::Gather,
     lineage::EpochEnd,
     record::{LeaderEpoch, Offset, TopicId},
 };
@@ -228,7 +229,7 @@ impl Cluster {
             let answer = self.ask::<ListOffsetsRequest>(Peer::Node(*leader), until, least, build).await?;
             listed(&answer, topic, partitions)
         });
-        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+        Ok(try_join_all(asked).await?.into_iter().flatten().gather())
     }
 }
 
@@ -278,7 +279,7 @@ impl Cluster {
                 |answer| epoch_ends(&answer, topic, questions),
             )
         });
-        Ok(join_all(asked).await.into_iter().flatten().collect())
+        Ok(join_all(asked).await.into_iter().flatten().gather())
     }
 }
 
@@ -342,7 +343,7 @@ fn epoch_ends(
         let end = (p.leader_epoch >= 0 && p.end_offset >= 0).then_some(Offset(p.end_offset));
         Some((p.partition, EpochEnd { current: question.current, end }))
     });
-    ends.collect()
+    ends.gather()
 }
 
 fn list_offsets(topic: &str, partitions: &[i32], at: At) -> ListOffsetsRequest {

@@ -14,6 +14,8 @@ use std::{
 use super::{Assignments, Counts, wanted};
 use crate::membership::exchange::{ByName, Peer};
 
+use crate::gather::Gather;
+
 type Partition = (Arc<str>, i32);
 /// A member, by its place among all.
 type Place = usize;
@@ -47,7 +49,7 @@ fn claims(counts: &Counts, members: &[Peer]) -> (BTreeMap<Partition, Place>, BTr
         }
     }
     let undisputed = owners.into_iter().filter(|(claim, _)| !disputed.contains(claim));
-    (undisputed.map(|(claim, (_, place))| (claim, place)).collect(), disputed)
+    (undisputed.map(|(claim, (_, place))| (claim, place)).gather(), disputed)
 }
 
 struct Balance<'a> {
@@ -115,7 +117,7 @@ pub(super) fn balance(counts: &Counts, members: &[Peer]) -> Assignments {
         let partitions = 0..counts[&topic];
         partitions.map(move |partition| (Arc::clone(&topic), partition))
     });
-    let taken: BTreeSet<_> = balance.has.iter().flatten().cloned().collect();
+    let taken: BTreeSet<_> = balance.has.iter().flatten().cloned().gather();
     for partition in all.filter(|partition| !taken.contains(partition)) {
         balance.give(partition);
     }
@@ -127,14 +129,14 @@ pub(super) fn balance(counts: &Counts, members: &[Peer]) -> Assignments {
         }
         (Arc::clone(&peer.member), partitions)
     });
-    has.collect()
+    has.gather()
 }
 
 /// Leaves out what somebody else says that it holds: it must be given up first. The members join again when they have done
 /// so, and then it is free.
 pub(super) fn withhold(mut assignments: Assignments, members: &[Peer]) -> Assignments {
     let everything = members.iter().flat_map(|peer| &peer.subscription.owned);
-    let counts = everything.map(|(topic, _)| (Arc::clone(topic), i32::MAX)).collect();
+    let counts = everything.map(|(topic, _)| (Arc::clone(topic), i32::MAX)).gather();
     let (owners, disputed) = claims(&counts, members);
     for (place, peer) in members.iter().enumerate() {
         let Some(assigned) = assignments.get_mut(&peer.member) else { continue };

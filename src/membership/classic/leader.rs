@@ -10,6 +10,8 @@ use crate::membership::{
     member::Member,
 };
 
+use crate::gather::Gather;
+
 /// How long the leader waits for topics to be looked up that it knows nothing of. What is known by then has to do: a topic
 /// that turns up later is a reason to join again.
 pub(super) const LOOK_UP: Duration = Duration::from_secs(5);
@@ -29,7 +31,7 @@ pub(super) struct Leads {
 impl Leads {
     /// Nothing where we do not lead.
     pub(super) fn new(joined: &Joined) -> Option<Self> {
-        let topics = joined.members.iter().flat_map(|peer| peer.subscription.topics.iter().cloned()).collect();
+        let topics = joined.members.iter().flat_map(|peer| peer.subscription.topics.iter().cloned()).gather();
         let (is_back, alone) = (joined.skip_assignment, joined.members.len() == 1);
         (joined.leader == joined.member).then_some(Self { topics, assigned: None, is_back, alone, withholds: false })
     }
@@ -78,5 +80,5 @@ impl Leads {
 
 fn counts(topics: &BTreeSet<Arc<str>>, known: &Topics) -> Counts {
     let known = topics.iter().filter_map(|topic| Some((Arc::clone(topic), known.get(topic)?.1)));
-    known.collect()
+    known.gather()
 }

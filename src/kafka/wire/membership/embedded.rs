@@ -16,6 +16,7 @@ use kafka_protocol::{
 };
 
 use crate::{
+    gather::Gather,
     kafka::wire::guarded::Guarded,
     membership::exchange::{ByName, Subscription},
 };
@@ -54,7 +55,7 @@ pub(in crate::kafka::wire) fn decode_subscription(bytes: &Bytes) -> Result<Subsc
     let read: ConsumerProtocolSubscription = decode(bytes)?;
     let owned = read.owned_partitions.iter().map(|topic| (topic.topic.as_str(), &topic.partitions[..]));
     Ok(Subscription {
-        topics: read.topics.iter().map(|topic| topic.as_str().into()).collect(),
+        topics: read.topics.iter().map(|topic| topic.as_str().into()).gather(),
         user_data: read.user_data.map(|bytes| bytes.to_vec()).unwrap_or_default(),
         owned: by_name(owned)?,
         generation: read.generation_id,

@@ -9,6 +9,7 @@
 //!   heartbeats, leave ──────▶ Lanes::beats   answered at once
 //! ```
 
+use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{FindCoordinatorRequest, FindCoordinatorResponse},
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     Cluster, ErrorCode, WireError,
     cluster::{Answer, Peer, learn},
+    connection::{self, Kind, Write, writing},
     throttle::Throttled,
 };
 
@@ -41,16 +43,33 @@ impl Cluster {
         build: impl FnOnce(i16) -> R + Send,
         read: impl FnOnce(Answer<R::Response>) -> Result<T, WireError>,
     ) -> Result<T, WireError> {
+        let asked = (Kind::of::<R>(), least);
+        let outcome = self.ask_coordinator_raw(group, until, asked, &mut writing(build)).await;
+        let outcome = outcome.and_then(|(peer, answer)| {
+            let answer = answer.read(connection::read::<R>)?;
+            self.heed(peer, &answer);
+            read(answer)
+        });
+        if outcome.as_ref().is_err_and(|error| !error.code().is_some_and(ErrorCode::is_of_membership)) {
+            self.known().coordinators.remove(group);
+        }
+        outcome
+    }
+
+    /// What all kinds of requests have in common, compiled once. Gives also who has answered.
+    async fn ask_coordinator_raw(
+        &self,
+        group: &str,
+        until: Instant,
+        asked: (Kind, i16),
+        write: Write<'_>,
+    ) -> Result<(Peer, Answer<(i16, Bytes)>), WireError> {
         let cached = self.known().coordinators.get(group).copied();
         let node = match cached {
             Some(node) => node,
             None => self.find_coordinator(group, until).await?,
         };
-        let outcome = self.ask(Peer::Node(node), until, least, build).await.and_then(read);
-        if outcome.as_ref().is_err_and(|error| !error.code().is_some_and(ErrorCode::is_of_membership)) {
-            self.known().coordinators.remove(group);
-        }
-        outcome
+        Ok((Peer::Node(node), self.ask_raw(Peer::Node(node), until, asked, write).await?))
     }
 
     /// Within one attempt's time, however long what is then asked may take.

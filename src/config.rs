@@ -273,6 +273,9 @@ impl Settings {
                     .to_owned(),
             );
         }
+        if assign != Assign::Group {
+            errors.extend(self.membership.of_no_use());
+        }
         let membership = self.membership.check(&mut errors);
         if self.reader == ReadBy::Rskafka && self.isolation == Isolation::ReadCommitted {
             errors.push(
@@ -450,6 +453,9 @@ mod tests {
         check_errors(memory, &["--assign group keeps offsets with the group"]);
         let assigned = |offsets| Settings { offsets, ..good() }.check().unwrap().assign;
         assert_eq!(assigned(Offsets::Kafka), Assign::Group);
+        let membership = MembershipSettings { instance_id: Some("one".to_owned()), ..Default::default() };
+        let fixed = Settings { assign: Some(Assign::All), membership, ..good() };
+        check_errors(fixed, &["--instance-id is for members of a group, and the partitions are fixed"]);
         assert_eq!((assigned(Offsets::Memory), assigned(Offsets::File("o".into()))), (Assign::All, Assign::All));
         let pattern =
             |regex: &str| Settings { topic_regex: Some(regex.to_owned()), topics: Vec::new(), ..group.clone() };

@@ -104,8 +104,10 @@ pub(crate) struct Steward {
     looking: Option<BoxFuture<'static, Result<Looked, String>>>,
     next_look: Instant,
     /// The topics as they were first seen, by id and partitions; what comes later is new, and begins at the earliest: the
-    /// partitions that are added, and all of a topic that is made anew.
+    /// partitions that are added, and all of a topic that comes later or is made anew.
     first_seen: BTreeMap<Arc<str>, (TopicId, i32)>,
+    /// Since when no topic matches the pattern that we subscribe by.
+    unmatched_since: Option<Instant>,
     /// What is being found out while nothing is ours, and what was last said of it.
     idle: Option<BoxFuture<'static, Idle>>,
     idle_because: String,
@@ -146,6 +148,7 @@ impl Steward {
             looking: None,
             next_look: now,
             first_seen: BTreeMap::new(),
+            unmatched_since: None,
             idle: None,
             idle_because: String::new(),
             rebalance: None,
@@ -181,7 +184,7 @@ impl Steward {
     /// Waits for the next thing to happen, and takes it in.
     async fn wait(&mut self) -> Result<(), Gone> {
         let look = self.looking.is_none().then_some(self.next_look);
-        let say = self.rebalance.map(|(_, say_at)| say_at);
+        let say = self.rebalance.filter(|_| self.unmatched_since.is_none()).map(|(_, say_at)| say_at);
         let due = self.membership.poll_timeout().into_iter().chain(look).chain(say).min();
         let timeout = async {
             match due {
@@ -200,7 +203,7 @@ impl Steward {
                 None => return Err(Gone),
             },
             Some((number, dealt)) = self.dealt.next() => self.hand_over(number, dealt).await?,
-            looked = slot(&mut self.looking) => self.looked(looked),
+            looked = slot(&mut self.looking) => self.looked(looked).await?,
             idle = slot(&mut self.idle) => self.is_idle(idle).await?,
             () = timeout => {}
         }
@@ -236,7 +239,7 @@ impl Steward {
     /// Says of a rebalance that takes long what it may wait for.
     fn tell_waiting(&mut self, now: Instant) {
         let Some((since, say_at)) = &mut self.rebalance else { return };
-        if now < *say_at {
+        if now < *say_at || self.unmatched_since.is_some() {
             return;
         }
         *say_at = now + LONGER;
@@ -322,7 +325,7 @@ impl Steward {
         let added = flat(&partitions).filter(later).collect();
         let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
         self.dealt.push(
-            async move { (number, deal_patiently(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
+            async move { (number, startup::deal(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
         );
     }
 
@@ -405,19 +408,21 @@ impl Steward {
         self.looking = Some(async move { look(&cluster, &config, watched).await }.boxed());
     }
 
-    fn looked(&mut self, looked: Result<Looked, String>) {
+    async fn looked(&mut self, looked: Result<Looked, String>) -> Result<(), Gone> {
         let now = Instant::now();
         match looked {
             Ok(Looked { topics, matching }) => {
                 self.next_look = now + LOOK_UP;
+                let first = self.first_seen.is_empty();
                 for (name, (id, partitions)) in &topics {
-                    let seen = self.first_seen.entry(Arc::clone(name)).or_insert((*id, *partitions));
+                    let count = if first { *partitions } else { 0 };
+                    let seen = self.first_seen.entry(Arc::clone(name)).or_insert((*id, count));
                     if seen.0 != *id {
                         *seen = (*id, 0);
                     }
                 }
                 if let Some(matching) = matching {
-                    // A topic that comes later is new as a whole.
+                    self.matches(!matching.is_empty(), now).await?;
                     self.membership.subscribe(matching, now);
                 }
                 self.membership.topics(topics, now);
@@ -427,6 +432,30 @@ impl Steward {
                 tracing::debug!(error, "cannot look the topics up, trying again");
             }
         }
+        Ok(())
+    }
+
+    /// Where no topic matches, one that comes is waited for; with `--until-end`, only for as long as at the start.
+    async fn matches(&mut self, any: bool, now: Instant) -> Result<(), Gone> {
+        if any {
+            self.unmatched_since = None;
+            return Ok(());
+        }
+        let Config { startup_timeout, until_end, .. } = *self.config;
+        let regex = "no topic has a name that --topic-regex matches as a whole";
+        if self.unmatched_since.is_none() {
+            tracing::info!("{regex}: waiting for one");
+        }
+        let since = *self.unmatched_since.get_or_insert(now);
+        // Once it has been a member, there were some.
+        if until_end && self.rebalance.is_some() && now.duration_since(since) >= startup_timeout {
+            let reason = format!("not ready within {startup_timeout:?} (--startup-timeout): {regex}");
+            return self.tell(Deal::Fatal(RunError::Unavailable { reason })).await;
+        }
+        if until_end {
+            self.next_look = now + LOOK_UP_AGAIN;
+        }
+        Ok(())
     }
 }
 
@@ -445,28 +474,6 @@ fn flat(partitions: &ByName) -> impl Iterator<Item = TopicPartition> {
     partitions
         .iter()
         .flat_map(|(topic, numbers)| numbers.iter().map(|number| TopicPartition::new(Arc::clone(topic), *number)))
-}
-
-async fn deal_patiently(
-    config: &Config,
-    cluster: &Cluster,
-    identity: &Identity,
-    partitions: &ByName,
-    added: &BTreeSet<TopicPartition>,
-) -> Result<Dealt, RunError> {
-    let mut backoff = Backoff::new();
-    loop {
-        let reason = match startup::deal(config, cluster, identity, partitions, added).await {
-            Ok(dealt) => return Ok(dealt),
-            Err(startup::Trouble::Final(error)) => return Err(error),
-            Err(startup::Trouble::Passing(reason)) => reason,
-        };
-        let (wait, say) = backoff.fail();
-        if say {
-            tracing::warn!("cannot begin with new partitions, trying again: {reason}");
-        }
-        tokio::time::sleep(wait).await;
-    }
 }
 
 fn fatal(group: &str, why: Fatal) -> RunError {

@@ -9,7 +9,9 @@ use super::{
     begins::{Begun, Sharing},
 };
 use crate::{
+    backoff::Backoff,
     config::Config,
+    error::RunError,
     kafka::{
         member_offsets,
         wire::{Cluster, Identity},
@@ -54,11 +56,34 @@ impl Dealt {
     }
 }
 
-/// Finds out where `wanted` begin, of which `added` were not there when their topics were first seen.
+/// Finds out where `wanted` begin, of which `added` were not there when their topics were first seen. Tries again for as long
+/// as what is in the way may pass.
 ///
 /// # Errors
-/// What is in the way, and whether it may pass.
+/// What will not pass.
 pub(crate) async fn deal(
+    config: &Config,
+    cluster: &Cluster,
+    identity: &Identity,
+    wanted: &ByName,
+    added: &BTreeSet<TopicPartition>,
+) -> Result<Dealt, RunError> {
+    let mut backoff = Backoff::new();
+    loop {
+        let reason = match attempt(config, cluster, identity, wanted, added).await {
+            Ok(dealt) => return Ok(dealt),
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Passing(reason)) => reason,
+        };
+        let (wait, say) = backoff.fail();
+        if say {
+            tracing::warn!("cannot begin with new partitions, trying again: {reason}");
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn attempt(
     config: &Config,
     cluster: &Cluster,
     identity: &Identity,

@@ -133,6 +133,26 @@ fn the_log_of_a_member_says_what_a_person_wants_to_know() {
         .says(r#"working off topic="orders" group="workers" partitions=2 without_offset=2 lag=3 workers=32"#);
 }
 
+#[test]
+fn a_topic_that_comes_to_match_is_worked_off_as_a_whole() {
+    let kafka = Kafka::empty(&longshore::broker::Options::default());
+    let run = kafka.longshore("--topic-regex order.* --from latest").no_env("KAFKA_TOPIC_NAME").start();
+    run.says("no topic has a name that --topic-regex matches as a whole: waiting for one");
+    kafka.create_topic(IN, 1).unwrap();
+    kafka.put(0, plain(3));
+    kafka.until_committed(0, 3);
+    run.signal(Signal::TERM);
+    run.end().exits(0).counts("received 3");
+    // What does not come in time is not waited for where there is an end.
+    let flags = "--topic-regex other.* --until-end --startup-timeout 300ms";
+    kafka
+        .longshore(flags)
+        .no_env("KAFKA_TOPIC_NAME")
+        .end()
+        .exits(69)
+        .says("not ready within 300ms (--startup-timeout)");
+}
+
 /// Three members in one process, in one runtime: each has a pool and a membership of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_in_one_process_share_a_topic() {

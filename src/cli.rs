@@ -113,7 +113,7 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
         from: from.get(args.from.as_ref(), "from", begin).unwrap_or_default(),
         reader: from.get(args.reader.as_ref(), "reader", reader).unwrap_or_default(),
         isolation: from.get(args.isolation.as_ref(), "isolation", isolation).unwrap_or_default(),
-        assign: from.get(args.assign.as_ref(), "assign", assign).unwrap_or_default(),
+        assign: from.get(args.assign.as_ref(), "assign", assign),
         membership: membership::read(&mut from, &args.membership),
         topic_regex: text(from.layers.value(args.topic_regex.as_ref(), "topic-regex")),
         offsets: from.get(args.offsets.as_ref(), "offsets", offsets).unwrap_or_default(),
@@ -300,6 +300,8 @@ mod tests {
             r#"topics: ["t"]"#,
             "Scenario-Execute-Response",
             "workers: 32",
+            "assign: Group",
+            "protocol: Auto",
         ] {
             assert!(shown.contains(part), "{shown} lacks {part}");
         }

@@ -55,9 +55,9 @@ pub enum From {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Assign {
     /// Those that the group deals out to us, and that change as its members come and go.
+    #[default]
     Group,
     /// All that the topics have, those that are added while it runs, too.
-    #[default]
     All,
     /// These, of the one topic that there is.
     Partitions(BTreeSet<i32>),
@@ -92,7 +92,8 @@ pub struct Settings {
     pub from: From,
     pub reader: ReadBy,
     pub isolation: Isolation,
-    pub assign: Assign,
+    /// Unless it is said: the group's where it keeps the offsets, else all.
+    pub assign: Option<Assign>,
     pub membership: MembershipSettings,
     /// A regular expression that is to match whole names.
     pub topic_regex: Option<String>,
@@ -123,7 +124,7 @@ impl Default for Settings {
             from: From::default(),
             reader: ReadBy::default(),
             isolation: Isolation::default(),
-            assign: Assign::default(),
+            assign: None,
             membership: MembershipSettings::default(),
             topic_regex: None,
             offsets: Offsets::default(),
@@ -250,7 +251,8 @@ impl Settings {
             errors.push(format!("--max-in-flight must be {MAX_IN_FLIGHT} or less, not {max_in_flight}"));
         }
         let kept_by_us = self.offsets != Offsets::Kafka;
-        let assign = self.assign;
+        // A group deals out what it keeps the offsets of.
+        let assign = self.assign.unwrap_or(if kept_by_us { Assign::All } else { Assign::Group });
         if assign == Assign::Partitions(BTreeSet::new()) {
             errors.push("--assign names no partition".to_owned());
         }
@@ -259,11 +261,20 @@ impl Settings {
         }
         if assign == Assign::Group && kept_by_us {
             errors.push(
-                "--assign group keeps offsets with the group: leave --offsets out, or say --assign all".to_owned(),
+                "--assign group keeps offsets with the group: leave --offsets out, or say --assign all for one process \
+                 that takes all partitions"
+                    .to_owned(),
             );
         }
         if assign != Assign::Group && self.topic_regex.is_some() {
-            errors.push("--topic-regex needs --assign group, which finds out about topics as they come".to_owned());
+            errors.push(
+                "--topic-regex needs --assign group, which finds out about topics as they come, and offsets that are kept \
+                 with the group"
+                    .to_owned(),
+            );
+        }
+        if assign != Assign::Group {
+            errors.extend(self.membership.of_no_use());
         }
         let membership = self.membership.check(&mut errors);
         if self.reader == ReadBy::Rskafka && self.isolation == Isolation::ReadCommitted {
@@ -426,7 +437,7 @@ mod tests {
         check_errors(topics(&[" ", ""]), &["--topic (KAFKA_TOPIC_NAME) is required"]);
         let settings = Settings { reply_topic: Some("u".to_owned()), ..topics(&["t", "u"]) };
         check_errors(settings, &["--reply-topic is the topic that is worked off, u"]);
-        let some = Assign::Partitions([0].into());
+        let some = Some(Assign::Partitions([0].into()));
         check_errors(
             Settings { assign: some.clone(), ..topics(&["t", "u"]) },
             &["--assign names partitions of one topic"],
@@ -436,17 +447,23 @@ mod tests {
 
     #[test]
     fn what_the_group_deals_out_is_kept_with_the_group() {
-        let group = Settings { assign: Assign::Group, ..good() };
+        let group = Settings { assign: Some(Assign::Group), ..good() };
         assert!(group.clone().check().is_ok());
         let memory = Settings { offsets: Offsets::Memory, ..group.clone() };
         check_errors(memory, &["--assign group keeps offsets with the group"]);
+        let assigned = |offsets| Settings { offsets, ..good() }.check().unwrap().assign;
+        assert_eq!(assigned(Offsets::Kafka), Assign::Group);
+        let membership = MembershipSettings { instance_id: Some("one".to_owned()), ..Default::default() };
+        let fixed = Settings { assign: Some(Assign::All), membership, ..good() };
+        check_errors(fixed, &["--instance-id is for members of a group, and the partitions are fixed"]);
+        assert_eq!((assigned(Offsets::Memory), assigned(Offsets::File("o".into()))), (Assign::All, Assign::All));
         let pattern =
             |regex: &str| Settings { topic_regex: Some(regex.to_owned()), topics: Vec::new(), ..group.clone() };
         let config = pattern("in-.*|other").check().unwrap().topic_pattern.unwrap();
         let whole = ["in-1", "other", "in", "not-in-1", "others"].map(|name| config.is_match(name));
         assert_eq!(whole, [true, true, false, false, false]);
         check_errors(pattern("(("), &["--topic-regex '((': "]);
-        check_errors(Settings { assign: Assign::All, ..pattern(".*") }, &["--topic-regex needs --assign group"]);
+        check_errors(Settings { assign: Some(Assign::All), ..pattern(".*") }, &["--topic-regex needs --assign group"]);
     }
 
     #[test]

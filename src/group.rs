@@ -16,6 +16,9 @@
 //!
 //! Deliberately not here: when to ask what (`membership.rs`), and what becomes of tasks (`scheduler/leaving.rs`).
 
+mod idle;
+mod look;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -25,6 +28,10 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
+use self::{
+    idle::Idle,
+    look::{Looked, look},
+};
 use crate::{
     backoff::Backoff,
     config::Config,
@@ -32,22 +39,25 @@ use crate::{
     gather::Gather,
     kafka::wire::{self, Cluster, Identity},
     membership::{
-        Change, Fatal, Lane, Membership, News, Settings, Ticket, Topics,
+        Change, Fatal, JOINING as JOINS, Lane, Membership, News, Settings, Ticket,
         exchange::{Answer, ByName, Refusal, Request},
     },
-    record::TopicPartition,
+    record::{TopicId, TopicPartition},
     standing::{Era, State},
     startup::{self, Dealt},
 };
 
 /// How often topics are looked up, for partitions that were added and topics that match from now on.
-const LOOK_UP: Duration = Duration::from_secs(10);
+const LOOK_UP: Duration = Duration::from_secs(5);
 /// How soon to try again when that has failed, or something waits for it.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 /// What an answer that is given at once may take.
 const ANSWER: Duration = Duration::from_secs(10);
 /// What may take longer than a rebalance: the coordinator waits for the most patient member.
 const JOINING: Duration = Duration::from_secs(330);
+/// How long a rebalance may take before it is said what it may wait for; and after how much longer each time again.
+const LONG: Duration = Duration::from_secs(5);
+const LONGER: Duration = Duration::from_secs(30);
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -58,7 +68,7 @@ pub(crate) enum Deal {
     Revoked(Vec<TopicPartition>, Instant),
     /// All that was ours is not any more; the era that has begun.
     Lost(Vec<TopicPartition>, Era),
-    /// The group is at rest, and nothing is ours.
+    /// Nothing is ours, and all that was there is worked off.
     Nothing,
     /// It cannot go on.
     Fatal(RunError),
@@ -94,16 +104,17 @@ pub(crate) struct Steward {
     deal_number: u64,
     looking: Option<BoxFuture<'static, Result<Looked, String>>>,
     next_look: Instant,
-    /// Every partition that there was when its topic was first seen; those that come later are new, and begin at the
-    /// earliest.
-    first_seen: BTreeMap<Arc<str>, i32>,
-}
-
-/// What a look at the topics has shown.
-struct Looked {
-    topics: Topics,
-    /// What is subscribed to, where that is by a pattern.
-    matching: Option<BTreeSet<Arc<str>>>,
+    /// The topics as they were first seen, by id and partitions; what comes later is new, and begins at the earliest: the
+    /// partitions that are added, and all of a topic that comes later or is made anew.
+    first_seen: BTreeMap<Arc<str>, (TopicId, i32)>,
+    /// Since when no topic matches the pattern that we subscribe by.
+    unmatched_since: Option<Instant>,
+    /// What is being found out while nothing is ours, and what was last said of it.
+    idle: Option<BoxFuture<'static, Idle>>,
+    idle_because: String,
+    /// Since when a rebalance is under way, and when it is said that it still is.
+    rebalance: Option<(Instant, Instant)>,
+    trouble: Backoff,
 }
 
 /// What connects a steward with the engine.
@@ -138,6 +149,11 @@ impl Steward {
             looking: None,
             next_look: now,
             first_seen: BTreeMap::new(),
+            unmatched_since: None,
+            idle: None,
+            idle_because: String::new(),
+            rebalance: None,
+            trouble: Backoff::new(),
         };
         (steward, Link { deals, orders: order })
     }
@@ -159,6 +175,7 @@ impl Steward {
                 return;
             }
             self.look_up(now);
+            self.tell_waiting(now);
             if self.wait().await.is_err() {
                 return;
             }
@@ -167,8 +184,9 @@ impl Steward {
 
     /// Waits for the next thing to happen, and takes it in.
     async fn wait(&mut self) -> Result<(), Gone> {
-        let due =
-            self.membership.poll_timeout().into_iter().chain(self.looking.is_none().then_some(self.next_look)).min();
+        let look = self.looking.is_none().then_some(self.next_look);
+        let say = self.rebalance.filter(|_| self.unmatched_since.is_none()).map(|(_, say_at)| say_at);
+        let due = self.membership.poll_timeout().into_iter().chain(look).chain(say).min();
         let timeout = async {
             match due {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -177,12 +195,8 @@ impl Steward {
         };
         tokio::select! {
             biased;
-            (ticket, answer) = slot(&mut self.talk) => {
-                self.membership.handle_answer(ticket, answer, Instant::now());
-            }
-            (ticket, answer) = slot(&mut self.beat) => {
-                self.membership.handle_answer(ticket, answer, Instant::now());
-            }
+            said = slot(&mut self.talk) => self.answered(said),
+            said = slot(&mut self.beat) => self.answered(said),
             order = self.orders.recv() => match order {
                 Some(Order::Released(partitions)) => self.released(&partitions),
                 Some(Order::Leave) => self.membership.leave(Instant::now()),
@@ -190,7 +204,8 @@ impl Steward {
                 None => return Err(Gone),
             },
             Some((number, dealt)) = self.dealt.next() => self.hand_over(number, dealt).await?,
-            looked = slot(&mut self.looking) => self.looked(looked),
+            looked = slot(&mut self.looking) => self.looked(looked).await?,
+            idle = slot(&mut self.idle) => self.is_idle(idle).await?,
             () = timeout => {}
         }
         Ok(())
@@ -210,9 +225,36 @@ impl Steward {
         *lane = Some(async move { (ticket, cluster.group_request(&group, &request, until).await) }.boxed());
     }
 
+    fn answered(&mut self, (ticket, answer): Said) {
+        match &answer {
+            Err(Refusal::Passing(reason)) => {
+                if self.trouble.fail().1 {
+                    tracing::warn!("no answer from the group's coordinator, trying again: {reason}");
+                }
+            }
+            _ => _ = self.trouble.reset(),
+        }
+        self.membership.handle_answer(ticket, answer, Instant::now());
+    }
+
+    /// Says of a rebalance that takes long what it may wait for.
+    fn tell_waiting(&mut self, now: Instant) {
+        let Some((since, say_at)) = &mut self.rebalance else { return };
+        if now < *say_at || self.unmatched_since.is_some() {
+            return;
+        }
+        *say_at = now + LONGER;
+        let seconds = now.duration_since(*since).as_secs();
+        tracing::info!(
+            "the rebalance has taken {seconds} s: the group waits for members that finish what they have begun, or that were \
+             killed and are missed only when their session is over"
+        );
+    }
+
     async fn take_in(&mut self, change: Change) -> Result<(), Gone> {
         match change {
             Change::Assigned { partitions, .. } => {
+                self.idle = None;
                 self.tell_standing();
                 self.deal(partitions);
             }
@@ -226,16 +268,49 @@ impl Steward {
                 self.standing.send_modify(|state| (state.era, state.identity) = (era, None));
             }
             Change::Epoch(_) => self.tell_standing(),
-            Change::News(news) => {
-                match news {
-                    News::FallsBack { .. } | News::Begins { .. } | News::Ends { .. } => tracing::info!("{news}"),
-                    News::InstanceHeld { .. } => tracing::warn!("{news}"),
-                }
-                if matches!(news, News::Ends { held: 0, .. }) {
-                    self.tell(Deal::Nothing).await?;
+            Change::News(news) => self.tell_news(&news),
+            Change::Fatal(why) => self.tell(Deal::Fatal(fatal(&self.config.group, why))).await?,
+        }
+        Ok(())
+    }
+
+    fn tell_news(&mut self, news: &News) {
+        let now = Instant::now();
+        match news {
+            News::Begins { why } => {
+                (self.rebalance, self.idle) = (Some((now, now + LONG)), None);
+                match *why {
+                    JOINS => tracing::info!("joining group {}", self.config.group),
+                    _ => tracing::info!("{news}"),
                 }
             }
-            Change::Fatal(why) => self.tell(Deal::Fatal(fatal(&self.config.group, why))).await?,
+            News::Ends { held, .. } => {
+                self.rebalance = None;
+                tracing::info!("{news}");
+                if *held == 0 {
+                    let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
+                    self.idle = Some(async move { idle::why(&config, &cluster).await }.boxed());
+                } else {
+                    self.idle_because.clear();
+                }
+            }
+            News::FallsBack { .. } => tracing::info!("{news}"),
+            News::InstanceHeld { .. } => tracing::warn!("{news}"),
+        }
+    }
+
+    async fn is_idle(&mut self, idle: Idle) -> Result<(), Gone> {
+        let because = match idle {
+            Idle::Finished => return self.tell(Deal::Nothing).await,
+            Idle::Because(because) => because,
+        };
+        if because != self.idle_because {
+            tracing::info!("nothing to do for this member: {because}");
+            self.idle_because = because;
+        }
+        if self.config.until_end {
+            let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
+            self.idle = Some(async move { idle::finished(&config, &cluster).await }.boxed());
         }
         Ok(())
     }
@@ -246,11 +321,12 @@ impl Steward {
         let number = self.deal_number;
         self.deal_number += 1;
         self.dealing.insert(number, flat(&partitions).gather());
-        let later = |at: &TopicPartition| self.first_seen.get(&at.topic).is_some_and(|count| at.partition >= *count);
+        let later =
+            |at: &TopicPartition| self.first_seen.get(&at.topic).is_some_and(|(_, count)| at.partition >= *count);
         let added = flat(&partitions).filter(later).gather();
         let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
         self.dealt.push(
-            async move { (number, deal_patiently(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
+            async move { (number, startup::deal(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
         );
     }
 
@@ -259,6 +335,7 @@ impl Steward {
         match dealt {
             Ok(mut dealt) => {
                 dealt.keep(&wanted);
+                dealt.tell(&self.config);
                 self.tell(Deal::Taken(dealt)).await
             }
             Err(error) => self.tell(Deal::Fatal(error)).await,
@@ -332,16 +409,21 @@ impl Steward {
         self.looking = Some(async move { look(&cluster, &config, watched).await }.boxed());
     }
 
-    fn looked(&mut self, looked: Result<Looked, String>) {
+    async fn looked(&mut self, looked: Result<Looked, String>) -> Result<(), Gone> {
         let now = Instant::now();
         match looked {
             Ok(Looked { topics, matching }) => {
                 self.next_look = now + LOOK_UP;
-                for (name, (_, partitions)) in &topics {
-                    self.first_seen.entry(Arc::clone(name)).or_insert(*partitions);
+                let first = self.first_seen.is_empty();
+                for (name, (id, partitions)) in &topics {
+                    let count = if first { *partitions } else { 0 };
+                    let seen = self.first_seen.entry(Arc::clone(name)).or_insert((*id, count));
+                    if seen.0 != *id {
+                        *seen = (*id, 0);
+                    }
                 }
                 if let Some(matching) = matching {
-                    // A topic that comes later is new as a whole.
+                    self.matches(!matching.is_empty(), now).await?;
                     self.membership.subscribe(matching, now);
                 }
                 self.membership.topics(topics, now);
@@ -351,6 +433,30 @@ impl Steward {
                 tracing::debug!(error, "cannot look the topics up, trying again");
             }
         }
+        Ok(())
+    }
+
+    /// Where no topic matches, one that comes is waited for; with `--until-end`, only for as long as at the start.
+    async fn matches(&mut self, any: bool, now: Instant) -> Result<(), Gone> {
+        if any {
+            self.unmatched_since = None;
+            return Ok(());
+        }
+        let Config { startup_timeout, until_end, .. } = *self.config;
+        let regex = "no topic has a name that --topic-regex matches as a whole";
+        if self.unmatched_since.is_none() {
+            tracing::info!("{regex}: waiting for one");
+        }
+        let since = *self.unmatched_since.get_or_insert(now);
+        // Once it has been a member, there were some.
+        if until_end && self.rebalance.is_some() && now.duration_since(since) >= startup_timeout {
+            let reason = format!("not ready within {startup_timeout:?} (--startup-timeout): {regex}");
+            return self.tell(Deal::Fatal(RunError::Unavailable { reason })).await;
+        }
+        if until_end {
+            self.next_look = now + LOOK_UP_AGAIN;
+        }
+        Ok(())
     }
 }
 
@@ -369,49 +475,6 @@ fn flat(partitions: &ByName) -> impl Iterator<Item = TopicPartition> {
     partitions
         .iter()
         .flat_map(|(topic, numbers)| numbers.iter().map(|number| TopicPartition::new(Arc::clone(topic), *number)))
-}
-
-async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<Arc<str>>) -> Result<Looked, String> {
-    let known = |partitions: usize| i32::try_from(partitions).unwrap_or(i32::MAX);
-    if let Some(pattern) = &config.topic_pattern {
-        let all = cluster.all_topics().await.map_err(|error| error.to_string())?;
-        let written = [&config.reply_topic, &config.dead_letter_topic];
-        let is_ours = |name: &str| written.iter().any(|ours| ours.as_deref() == Some(name));
-        let mut matching: BTreeSet<Arc<str>> = config.topics.iter().map(|name| name.as_str().into()).gather();
-        let matches = all.iter().filter(|t| !t.is_internal && !is_ours(&t.name) && pattern.is_match(&t.name));
-        matching.extend(matches.map(|topic| topic.name.clone()));
-        let topics = all.into_iter().map(|topic| (topic.name, (topic.view.id, known(topic.view.partitions.len()))));
-        return Ok(Looked { topics: topics.gather(), matching: Some(matching) });
-    }
-    let names: Vec<_> = watched.iter().map(|name| &**name).collect();
-    let views = cluster.topics(&names).await.map_err(|error| error.to_string())?;
-    let topics = watched.iter().zip(views).filter_map(|(name, view)| {
-        let view = view.ok()??;
-        Some((Arc::clone(name), (view.id, known(view.partitions.len()))))
-    });
-    Ok(Looked { topics: topics.gather(), matching: None })
-}
-
-async fn deal_patiently(
-    config: &Config,
-    cluster: &Cluster,
-    identity: &Identity,
-    partitions: &ByName,
-    added: &BTreeSet<TopicPartition>,
-) -> Result<Dealt, RunError> {
-    let mut backoff = Backoff::new();
-    loop {
-        let reason = match startup::deal(config, cluster, identity, partitions, added).await {
-            Ok(dealt) => return Ok(dealt),
-            Err(startup::Trouble::Final(error)) => return Err(error),
-            Err(startup::Trouble::Passing(reason)) => reason,
-        };
-        let (wait, say) = backoff.fail();
-        if say {
-            tracing::warn!("cannot begin with new partitions, trying again: {reason}");
-        }
-        tokio::time::sleep(wait).await;
-    }
 }
 
 fn fatal(group: &str, why: Fatal) -> RunError {

@@ -346,8 +346,9 @@ impl Builder {
         reader(crate::config::ReadBy) => |s, reader| s.reader = reader;
         /// Which records of transactions are read.
         isolation(crate::config::Isolation) => |s, isolation| s.isolation = isolation;
-        /// Which partitions to work off.
-        assign(crate::config::Assign) => |s, assign| s.assign = assign;
+        /// Which partitions to work off: those that the group deals out, unless it is said. Where offsets are not kept with
+        /// the group, all.
+        assign(crate::config::Assign) => |s, assign| s.assign = Some(assign);
         /// How to be a member of the group.
         membership(crate::config::MembershipSettings) => |s, membership| s.membership = membership;
         /// Topics to work off, by a regular expression that is to match whole names.

@@ -64,6 +64,9 @@ use self::{
 };
 use crate::record::TopicId;
 
+/// Why the first rebalance of a member begins.
+pub(crate) const JOINING: &str = "joining the group";
+
 /// Which protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupProtocol {
@@ -151,7 +154,7 @@ impl Membership {
         assert!(!settings.assignors.is_empty(), "no assignors");
         let consumer = settings.protocol != GroupProtocol::Classic;
         let mut member = Member::new(settings, topics);
-        member.begins("joining the group", now);
+        member.begins(JOINING, now);
         let spoken = if consumer {
             Spoken::Consumer(Consumer::new(&member, now))
         } else {

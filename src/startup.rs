@@ -126,8 +126,12 @@ pub(crate) async fn begin(config: &Config) -> Result<Ready, RunError> {
 
 /// One try, from the first question to the last.
 async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
-    if config.offsets == Offsets::Kafka && config.assign != Assign::Group {
-        refuse_live_group(&cluster.group(&config.group).await?, &config.group)?;
+    if config.offsets == Offsets::Kafka {
+        // As a member, too: whether there is a coordinator that lets us in is to be known at the start.
+        let view = cluster.group(&config.group).await?;
+        if config.assign != Assign::Group {
+            refuse_live_group(&view, &config.group)?;
+        }
     }
     let found = find(config, cluster).await?;
     let replies = prepare(cluster, config.reply_topic.as_deref()).await?;
@@ -236,7 +240,7 @@ fn refuse_live_group(view: &GroupView, group: &str) -> Result<(), Trouble> {
     let members = if members.is_empty() { "they are just joining".to_owned() } else { members.join(", ") };
     let reason = format!(
         "group {group} has live members: {members}. Partitions are fixed here, so both would work on the same messages: \
-         stop them, or name another group"
+         stop them, or name another group, or leave --assign out, to share the work with them"
     );
     Err(Trouble::Final(RunError::NotAlone { reason }))
 }
@@ -279,8 +283,9 @@ async fn prepare(cluster: &Cluster, topic: Option<&str>) -> Result<Option<Writte
 
 fn tell(config: &Config, taken: &[Taken], finished_above: u64, lag: i64) {
     let assignments = || taken.iter().flat_map(|taken| &taken.assignments);
+    let topics: Vec<_> = taken.iter().map(|taken| &*taken.topic).collect();
     tracing::info!(
-        topic = config.topics.join(","),
+        topic = topics.join(","),
         group = config.group,
         partitions = assignments().count(),
         without_offset = assignments().filter(|assignment| assignment.committed.is_none()).count(),

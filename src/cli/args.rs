@@ -57,8 +57,8 @@ pub(crate) struct RunArgs {
     /// Topics to work off, by a regular expression that matches whole names; those that come later, too
     #[arg(long, value_name = "REGEX", help_heading = "Kafka")]
     pub(crate) topic_regex: Option<String>,
-    /// Partitions to work off: group (those that the group deals out), all, or, of one topic, some, such as 0,2,5-7
-    /// [default: all]
+    /// Partitions to work off: group (those that the group deals out), or fixed ones, by one process alone: all, or, of one
+    /// topic, some, such as 0,2,5-7 [default: group; all where --offsets is not kafka]
     #[arg(long, value_name = "group|all|LIST", help_heading = "Kafka")]
     pub(crate) assign: Option<String>,
     /// Which records of transactions to read: read_uncommitted, or read_committed [default: read_uncommitted]

@@ -77,6 +77,19 @@ impl Membership {
 }
 
 impl MembershipSettings {
+    /// What was said and means nothing where partitions are fixed.
+    pub(super) fn of_no_use(&self) -> impl Iterator<Item = String> {
+        let said = [
+            ("--instance-id", self.instance_id.is_some()),
+            ("--rack", self.rack.is_some()),
+            ("--remote-assignor", self.remote_assignor.is_some()),
+            ("--revoke-grace", self.revoke_grace.is_some()),
+        ];
+        said.into_iter().filter(|(_, is_said)| *is_said).map(|(flag, _)| {
+            format!("{flag} is for members of a group, and the partitions are fixed here (--assign, --offsets)")
+        })
+    }
+
     pub(super) fn check(self, errors: &mut Vec<String>) -> Membership {
         let known = |name: &String| match Assignor::of(name) {
             Some(assignor) => Some(assignor),

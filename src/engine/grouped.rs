@@ -92,11 +92,13 @@ impl Engine {
     }
 
     fn take_on(&mut self, dealt: Dealt, now: Instant) {
-        let (partitions, Dealt { taken, losses, lag, finished_above }) = (dealt.partitions(), dealt);
-        tracing::info!(partitions, lag, finished_above, "working off");
+        let Dealt { taken, losses, added, lag, .. } = dealt;
         self.pool.warm_up(usize::try_from(lag).unwrap_or_default());
         for loss in losses {
             self.scheduler.tell_loss(loss);
+        }
+        for (source, start) in added {
+            self.scheduler.tell_added(&source, start);
         }
         self.scheduler.assign(taken, now);
     }

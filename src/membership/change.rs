@@ -82,7 +82,7 @@ impl fmt::Display for News {
                     "rebalance over after {took:.1} s: {held} partitions ({gained} new, {gone} gone), epoch {epoch}"
                 )
             }
-            Self::FallsBack { why } => write!(f, "no KIP-848 with this group, so the classic protocol is used: {why}"),
+            Self::FallsBack { why } => write!(f, "the classic protocol of groups is spoken: {why}"),
             Self::InstanceHeld { instance, for_at_most } => {
                 let seconds = for_at_most.as_secs();
                 write!(

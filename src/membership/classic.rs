@@ -27,7 +27,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use self::leader::Leads;
 use super::{
-    Defect, Fatal, Lane, Loss, Ticket,
+    Defect, Fatal, JOINING, Lane, Loss, Ticket,
     exchange::{Answer, Beat, ByName, Join, Joined, Refusal, Request, Subscription, Sync},
     holdings::{minus, of_topics},
     lane::Road,
@@ -94,7 +94,7 @@ impl Classic {
             confirmed: false,
             beat: Road::new(Lane::Beat),
             next_beat: now,
-            rejoin: Some(("joining the group", now)),
+            rejoin: Some((JOINING, now)),
             said: <_>::default(),
             target: ByName::new(),
             give_up: false,

@@ -175,13 +175,18 @@ impl Scheduler {
                 None => return,
             }
         }
-        tracing::info!(partition = %source, start = start.0, "a partition was added");
-        self.events.push_back(Event::PartitionAdded { source: Arc::clone(&source), start });
+        self.tell_added(&source, start);
         self.open += 1;
         let since = AssignmentId(self.next_life);
         let topic = self.topics.get_mut(key.topic).expect("it is there");
         topic.partitions.insert(key.number, Partition::new(source, since, None));
         self.go_on(key, start, None, bounds, now);
+    }
+
+    /// Tells of a partition that is new, and where it begins.
+    pub fn tell_added(&mut self, source: &Arc<TopicPartition>, start: Offset) {
+        tracing::info!(partition = %source, start = start.0, "a partition was added");
+        self.events.push_back(Event::PartitionAdded { source: Arc::clone(source), start });
     }
 
     pub(super) fn recreated(

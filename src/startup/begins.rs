@@ -189,7 +189,19 @@ impl Begins {
         let highest = self.committed.keys().next_back().filter(|_| !matches!(self.sharing, Sharing::Dealt(_)));
         let Some(highest) = highest else {
             let added = matches!(&self.sharing, Sharing::Dealt(added) if added.contains(&partition));
-            return Start::At(if self.from == From::Latest && !added { latest } else { earliest });
+            if added && earliest > Offset(0) {
+                return Start::Lost(self.loss(source, (Offset(0), Some(earliest + -1)), Why::Deleted, earliest));
+            }
+            let start = if self.from == From::Latest && !added { latest } else { earliest };
+            if !added && !self.committed.is_empty() && start > Offset(0) {
+                tracing::warn!(
+                    partition = %source,
+                    start = start.0,
+                    "no committed offset, but others have one: beginning where --from says, and what lies before it is not \
+                     worked off"
+                );
+            }
+            return Start::At(start);
         };
         let may_be_new = partition > *highest || self.sharing == Sharing::Listed;
         if may_be_new && earliest == Offset(0) {

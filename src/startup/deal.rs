@@ -9,7 +9,9 @@ use super::{
     begins::{Begun, Sharing},
 };
 use crate::{
+    backoff::Backoff,
     config::Config,
+    error::RunError,
     gather::Gather,
     kafka::{
         member_offsets,
@@ -18,8 +20,8 @@ use crate::{
     },
     loss::DataLoss,
     membership::exchange::ByName,
-    record::TopicPartition,
-    scheduler::Taken,
+    record::{Offset, TopicPartition},
+    scheduler::{Assignment, Taken},
 };
 
 /// Partitions that are ours from now on, and where they begin.
@@ -28,6 +30,8 @@ pub(crate) struct Dealt {
     pub(crate) taken: Vec<Taken>,
     /// What is gone, and what the user wants to go on without.
     pub(crate) losses: Vec<DataLoss>,
+    /// What was not there when its topic was first seen, has no offset yet, and begins there.
+    pub(crate) added: Vec<(Arc<TopicPartition>, Offset)>,
     /// How many offsets lie between where we begin and the ends of the logs.
     pub(crate) lag: i64,
     /// How many offsets are known to be finished above where we begin.
@@ -42,19 +46,45 @@ impl Dealt {
         }
         self.taken.retain(|taken| !taken.assignments.is_empty());
         self.losses.retain(|loss| wanted.contains(&*loss.source));
+        self.added.retain(|(source, _)| wanted.contains(&**source));
     }
 
-    /// How many partitions.
-    pub(crate) fn partitions(&self) -> usize {
-        self.taken.iter().map(|taken| taken.assignments.len()).sum()
+    /// Says what is worked off from now on.
+    pub(crate) fn tell(&self, config: &Config) {
+        if !self.taken.is_empty() {
+            super::tell(config, &self.taken, self.finished_above, self.lag);
+        }
     }
 }
 
-/// Finds out where `wanted` begin, of which `added` were not there when their topics were first seen.
+/// Finds out where `wanted` begin, of which `added` were not there when their topics were first seen. Tries again for as long
+/// as what is in the way may pass.
 ///
 /// # Errors
-/// What is in the way, and whether it may pass.
+/// What will not pass.
 pub(crate) async fn deal(
+    config: &Config,
+    cluster: &Cluster,
+    identity: &Identity,
+    wanted: &ByName,
+    added: &BTreeSet<TopicPartition>,
+) -> Result<Dealt, RunError> {
+    let mut backoff = Backoff::new();
+    loop {
+        let reason = match attempt(config, cluster, identity, wanted, added).await {
+            Ok(dealt) => return Ok(dealt),
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Passing(reason)) => reason,
+        };
+        let (wait, say) = backoff.fail();
+        if say {
+            tracing::warn!("cannot begin with new partitions, trying again: {reason}");
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn attempt(
     config: &Config,
     cluster: &Cluster,
     identity: &Identity,
@@ -91,5 +121,8 @@ pub(crate) async fn deal(
     }
     let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
     let finished_above = known.tell(&taken);
-    Ok(Dealt { taken, losses, lag, finished_above })
+    let new = |assignment: &&Assignment| assignment.committed.is_none() && added.contains(&*assignment.source);
+    let all = taken.iter().flat_map(|taken| &taken.assignments);
+    let added = all.filter(new).map(|assignment| (Arc::clone(&assignment.source), assignment.start)).collect();
+    Ok(Dealt { taken, losses, added, lag, finished_above })
 }

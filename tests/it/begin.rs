@@ -65,12 +65,23 @@ fn from_latest_skips_nothing_of_a_partition_without_an_offset_beside_others_that
     kafka.add_partitions(IN, 1).unwrap();
     kafka.put(1, plain(3));
     kafka
-        .longshore("--until-end --from latest")
+        .longshore("--assign all --until-end --from latest")
         .end()
         .exits(0)
         .counts("received 3")
         .says("no committed offset, but others have one: beginning at the earliest partition=orders-1");
     kafka.all_answered_once();
+}
+
+#[test]
+fn in_a_group_from_latest_counts_for_each_partition_and_what_it_skips_is_said() {
+    let kafka = Kafka::start(1);
+    kafka.put(0, plain(2));
+    kafka.longshore("--until-end").end().exits(0);
+    kafka.add_partitions(IN, 1).unwrap();
+    kafka.put(1, plain(3));
+    let ended = kafka.longshore("--until-end --from latest").end().exits(0).counts("received 0");
+    ended.says("what lies before it is not worked off partition=orders-1 start=3");
 }
 
 #[test]

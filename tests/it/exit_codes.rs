@@ -162,18 +162,19 @@ fn a_group_with_live_members_is_69_and_they_are_named() {
     let kafka = Kafka::start(1);
     kafka.set_members(GROUP, [Member::new("consumer-1"), Member::new("consumer-2")]);
     kafka
-        .longshore("")
+        .longshore("--assign all")
         .end()
         .exits(69)
         .says("group workers has live members")
         .says("consumer-1 (consumer-1) at /127.0.0.1")
-        .says("consumer-2");
+        .says("consumer-2")
+        .says("leave --assign out, to share the work with them");
 }
 
 #[test]
 fn members_that_join_while_it_runs_are_69() {
     let kafka = Kafka::start(1);
-    let run = kafka.longshore("").start();
+    let run = kafka.longshore("--assign all").start();
     kafka.put(0, plain(1));
     kafka.until_committed(0, 1);
     kafka.set_members(GROUP, [Member::new("consumer-1")]);
@@ -186,7 +187,7 @@ fn members_that_join_while_it_runs_are_69() {
 fn another_process_that_commits_for_the_group_is_69_and_its_commit_stays() {
     let kafka = Kafka::start(1);
     kafka.put(0, plain(10));
-    let run = kafka.longshore("").start();
+    let run = kafka.longshore("--assign all").start();
     kafka.until_committed(0, 10);
     kafka.commit(GROUP, IN, 0, offset(3), "").unwrap();
     kafka.put(0, plain(1));
@@ -195,12 +196,12 @@ fn another_process_that_commits_for_the_group_is_69_and_its_commit_stays() {
 }
 
 #[test]
-fn two_processes_on_one_group_do_not_go_on_together() {
+fn two_processes_with_the_same_fixed_partitions_do_not_go_on_together() {
     let kafka = Kafka::start(1);
     kafka.put(0, plain(1));
-    let first = kafka.longshore("").start();
+    let first = kafka.longshore("--assign all").start();
     kafka.until_committed(0, 1);
-    let second = kafka.longshore("--workers 1").start();
+    let second = kafka.longshore("--assign all --workers 1").start();
     second.says("working off");
     kafka.put(0, (0..100).map(|_| sleeps(10)));
     let runs = RefCell::new([first, second]);
@@ -223,7 +224,30 @@ fn two_processes_on_one_group_do_not_go_on_together() {
 fn a_group_that_we_may_not_use_is_69_at_once() {
     let kafka = Kafka::start(1);
     kafka.faults().every(ApiKey::DescribeGroups).error(ResponseError::GroupAuthorizationFailed);
-    kafka.longshore("--startup-timeout 1m").end().exits(69).says("workers");
+    for assign in ["group", "all"] {
+        let flags = format!("--startup-timeout 1m --assign {assign}");
+        kafka.longshore(&flags).end().exits(69).says("GROUP_AUTHORIZATION_FAILED");
+    }
+    // Kafka may let a group be seen, and not be joined.
+    kafka.faults().clear();
+    kafka.faults().every(ApiKey::JoinGroup).error(ResponseError::GroupAuthorizationFailed);
+    kafka
+        .longshore("")
+        .end()
+        .exits(69)
+        .says("group workers: the coordinator refuses")
+        .says("GROUP_AUTHORIZATION_FAILED");
+}
+
+#[test]
+fn a_group_whose_members_do_with_none_of_our_assignors_is_69_and_said() {
+    let kafka = Kafka::start(1);
+    let first = kafka.longshore("--assignors roundrobin").start();
+    first.says("working off");
+    kafka.longshore("--assignors range").end().exits(69).says("see --assignors and --group-protocol");
+    kafka.longshore("--group-protocol consumer").end().exits(69).says("use --group-protocol classic");
+    first.signal(Signal::TERM);
+    first.end().exits(0);
 }
 
 #[test]

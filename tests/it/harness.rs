@@ -281,6 +281,11 @@ impl Running {
         self
     }
 
+    /// Whether it has said this in its log by now.
+    pub(crate) fn has_said(&self, what: &str) -> bool {
+        self.log.err.lock().expect("no panic").contains(what)
+    }
+
     /// What stands in its log between `before` and `after`.
     #[track_caller]
     pub(crate) fn said_between(&self, before: &str, after: &str) -> String {

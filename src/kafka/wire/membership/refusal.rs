@@ -68,7 +68,7 @@ fn of_version(error: &WireError) -> Refusal {
     let WireError::Version { broker, request, .. } = error else { return Refusal::Unsupported(with_causes(error)) };
     if *request == RequestName(ConsumerGroupHeartbeatRequest::KEY) {
         return Refusal::Unsupported(format!(
-            "{broker} does not know the consumer group protocol of KIP-848 (it came with Kafka 4.0): --group-protocol classic"
+            "{broker} does not know the consumer group protocol of KIP-848, which came with Kafka 4.0"
         ));
     }
     if [JoinGroupRequest::KEY, SyncGroupRequest::KEY].map(RequestName).contains(request) {

@@ -381,7 +381,7 @@ async fn a_broker_without_kip_848_says_so_in_either_way() {
     })
     .await;
     for (cluster, words) in
-        [(old, "--group-protocol classic"), (switched_off, "UNSUPPORTED_VERSION (35): the broker does not")]
+        [(old, "which came with Kafka 4.0"), (switched_off, "UNSUPPORTED_VERSION (35): the broker does not")]
     {
         match cluster.group_request("g", &Request::ConsumerBeat(consumer_beat()), soon()).await {
             Err(Refusal::Unsupported(said)) => assert!(said.contains(words), "{said}"),

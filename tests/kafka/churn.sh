@@ -1,0 +1,210 @@
+# Members that are started, ended, killed and stopped at random while messages come in; and of what came out, what came
+# twice, and why. Sourced by `groups`; it does nothing by itself.
+#
+#     feed ──40 a second──▶ TOPIC ──▶ m1, m2, m3, ... ──▶ TOPIC-m1, TOPIC-m2, TOPIC-m3, ...
+#     events, with their times ─────────────────────────▶ judge ◀── who answered what, by the broker's clock
+#
+# Every member answers in a topic of its own, so that an answer says whose it is.
+#
+# What may be answered twice, and nothing else may:
+#
+#   killed    what the killed one had answered within `unsaid_ms` before: it may not have been committed yet
+#   stopped   what the stopped one had answered within `unsaid_ms` before it was stopped for longer than its session
+#   late      what the stopped one had in flight: at most one answer a worker, at once when it goes on
+#
+# A member that ended by SIGTERM, or that nothing was done to, repeats nothing and nothing of it is repeated.
+# shellcheck shell=bash disable=SC2154
+
+# What lies between an answer and the commit that holds it: the interval, which is 1 s, and the commit's own way.
+unsaid_ms=2000
+# What a second has of new messages. Two members must be able to do them: their tasks take 0.25 s on average.
+rate=40
+
+# Notes that KIND has just happened to MEMBER.
+event() {
+    printf '%s %s %s\n' "${EPOCHREALTIME/./}" "$1" "$2" | sed 's/... / /' >>"$dir/events"
+}
+
+# Writes messages to TOPIC until `enough` is there, and then how many they were to `fed`. Their tasks take 10 to 150 ms;
+# one in 10 takes 1 s, and one in 50 5 s.
+feed() {
+    local n=0 end
+    while [ ! -e "$dir/enough" ]; do
+        end=$((n + rate / 2))
+        while ((n < end)); do
+            n=$((n + 1))
+            if ((n % 50 == 0)); then echo "key-$n:{\"longshore\":{\"sleep_ms\":5000}}"
+            elif ((n % 10 == 0)); then echo "key-$n:{\"longshore\":{\"sleep_ms\":1000}}"
+            else echo "key-$n:{\"longshore\":{\"sleep_ms\":$((10 + n * 37 % 140))}}"; fi
+        done
+        sleep 0.5
+    done > >(produce "$1")
+    wait $!
+    echo "$n" >"$dir/fed"
+}
+
+# Does EVENTS random events to the members of GROUP, which `begins GROUP NAME ARGS` starts. The same seed gives the same
+# events, whoever the members are.
+events() {
+    local group=$1 count=$2 n name next=4
+    shift 2
+    RANDOM=$seed
+    for ((n = 1; n <= count; n++)); do
+        local names=()
+        mapfile -t names < <(printf '%s\n' "${!members[@]}" | sort -V)
+        name=${names[RANDOM % ${#names[@]}]}
+        case $((RANDOM % 4)) in
+            0) [ ${#names[@]} -ge 5 ] || { event starts "m$next"; begins "$group" "m$next" "$@"; next=$((next + 1)); } ;;
+            1) event leaves "$name"; leaves "$name"; event left "$name" ;;
+            2) event killed "$name"; crashes "$name" ;;
+            3) event stopped "$name"; stands_still "$name"; event continued "$name" ;;
+        esac
+        while [ ${#members[@]} -lt 2 ]; do
+            event starts "m$next"
+            begins "$group" "m$next" "$@"
+            next=$((next + 1))
+        done
+        sleep $((RANDOM % 4))
+    done
+}
+
+# Starts a member that answers in a topic of its own.
+begins() {
+    local group=$1 name=$2
+    shift 2
+    reply_topic=$group-$name member "$group" "$name" "$@"
+}
+
+# The churn of one GROUP by members with ARGS. Sets `count`.
+churned() {
+    local group=$1 events=5 name feeder
+    shift
+    [ -z "$long" ] || events=50
+    unset LONGSHORE_COMMIT_INTERVAL
+    : >"$dir/events"
+    new_topic "$group" 12
+    feed "$group" &
+    feeder=$!
+    ours+=("$feeder")
+    for name in m1 m2 m3; do begins "$group" "$name" "$@"; done
+    await_records "$group-m1" 5
+    events "$group" "$events" "$@"
+    touch "$dir/enough"
+    wait "$feeder"
+    count=$(cat "$dir/fed")
+}
+
+# Who answered what of GROUP, and when: TOPIC/PARTITION/OFFSET MILLISECONDS MEMBER, in order.
+answered_by() {
+    local name
+    for name in $(awk -v g="$1" '$2 == "starts" { print $3 } END { print "m1 m2 m3" }' "$dir/events"); do
+        records "$1-$name" '%T\t%h\n' | awk -F '\t' -v name="$name" '
+            {
+                delete value
+                split($2, headers, ",")
+                for (i in headers) { at = index(headers[i], "="); value[substr(headers[i], 1, at - 1)] = substr(headers[i], at + 1) }
+                print value["longshore.topic"] "/" value["longshore.partition"] "/" value["longshore.offset"], $1, name
+            }'
+    done | sort -k 1,1 -k 2,2n
+}
+
+# Which messages were written to GROUP, in the same way.
+asked() {
+    records "$1" '%t/%p/%o\n' | sort
+}
+
+# Says of each answer that is not the first of its message why it is there: WHY MEMBER MESSAGE MILLISECONDS, where the
+# milliseconds are what lay between the answer before it and the event.
+judge() {
+    awk -v unsaid="$unsaid_ms" '
+        NR == FNR {
+            if ($2 == "killed") killed[$3] = $1
+            if ($2 == "stopped") { n = ++stops[$3]; stopped[$3, n] = $1; continued[$3, n] = 1e15 }
+            if ($2 == "continued") continued[$3, stops[$3]] = $1
+            next
+        }
+        $1 != message { message = $1; at = $2; by = $3; next }
+        {
+            why = "unexplained"; of = by; ms = $2 - at
+            if (by in killed && at > killed[by] - unsaid) { why = "killed"; ms = killed[by] - at }
+            for (n = 1; n <= stops[by]; n++)
+                if (at > stopped[by, n] - unsaid && at <= stopped[by, n] + 100) { why = "stopped"; ms = stopped[by, n] - at }
+            for (n = 1; n <= stops[by]; n++)
+                if (at >= continued[by, n] - 100 && at <= continued[by, n] + 1000) { why = "late"; ms = at - continued[by, n] }
+            for (n = 1; n <= stops[$3]; n++)
+                if (at >= stopped[$3, n] && at <= continued[$3, n] && $2 >= continued[$3, n] - 100 && $2 <= continued[$3, n] + 1000) {
+                    why = "late"; of = $3; ms = $2 - continued[$3, n]
+                }
+            print why, of, message, ms, at, by, $2, $3
+            at = $2; by = $3
+        }' "$dir/events" "$dir/answered-by"
+}
+
+# How many lines of the file of verdicts say WHY.
+verdicts() {
+    grep -c "^$1 " "$dir/verdicts" || true
+}
+
+# How often KIND happened.
+happened() {
+    grep -c " $1 " "$dir/events" || true
+}
+
+# Says how it went.
+tell_churn() {
+    local longest
+    longest=$(awk '$1 == "killed" || $1 == "stopped" { if ($4 > most) most = $4 } END { print most + 0 }' "$dir/verdicts")
+    printf ', seed %s, %s messages, %s started, %s ended, %s killed, %s stopped: %s answered twice (killed %s, stopped %s, late %s, else %s), at most %s ms before\n' \
+        "$seed" "$count" "$(happened starts)" "$(happened left)" "$(happened killed)" "$(happened stopped)" \
+        "$(wc -l <"$dir/verdicts")" "$(verdicts killed)" "$(verdicts stopped)" "$(verdicts late)" "$(verdicts unexplained)" \
+        "$longest" >"$dir/note"
+}
+
+# Members are killed and stand still for longer than a session, at random; what is answered twice has to be their doing.
+churn() {
+    local group=$1 name count
+    shift
+    churned "$group" "$@"
+    await 120 "all of $group to be committed" is_committed "$group" "$count"
+    answered_by "$group" >"$dir/answered-by"
+    same "answers" <(asked "$group") <(cut -d ' ' -f 1 "$dir/answered-by" | uniq)
+    judge >"$dir/verdicts"
+    tell_churn
+    [ "$(verdicts unexplained)" = 0 ] ||
+        fail "answered twice without cause: $(grep -m 1 '^unexplained' "$dir/verdicts")$(cat "$dir/note")"
+    for name in $(sed -n 's/^late \([^ ]*\) .*/\1/p' "$dir/verdicts" | sort -u); do
+        [ "$(verdicts "late $name")" -le $((workers * $(happened "stopped $name"))) ] ||
+            fail "$name answered more than it had in flight, after its session was over$(cat "$dir/note")"
+    done
+    for name in "${!members[@]}"; do leaves "$name"; done
+}
+
+# The reference: the same events, with members that are Confluent's Parallel Consumer. Nothing is asserted but that it ran.
+churn_of_parallel_consumer() {
+    local built=$root/target/compare/parallel-consumer group=parallel-consumer count code tries
+    [ -f "$built/classes/Member.class" ] || (cd "$root/benches/peers/parallel-consumer" && mvn --quiet --batch-mode package)
+    begins() {
+        "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$built/classes:$built/libs/*" Member \
+            --brokers "$KAFKA_SERVER" --group "$1" --topic "$1" --reply-topic "$1-$2" --workers "$workers" \
+            --session-timeout-ms "${session_s}000" --heartbeat-interval-ms 1000 >>"$dir/$2.log" 2>&1 &
+        members[$2]=$!
+        ours+=("${members[$2]}")
+    }
+    # A JVM that ends by a signal ends with its number.
+    leaves() {
+        kill -TERM "${members[$1]}"
+        code=0
+        wait "${members[$1]}" || code=$?
+        [ $code -eq 143 ] || fail "member $1 ended with $code"
+        unset "members[$1]"
+    }
+    churned "$group"
+    for ((tries = 0; tries < 30; tries++)); do
+        ! is_committed "$group" "$count" || break
+        sleep 2
+    done
+    answered_by "$group" >"$dir/answered-by"
+    judge >"$dir/verdicts"
+    tell_churn
+    echo ", $(comm -23 <(asked "$group") <(cut -d ' ' -f 1 "$dir/answered-by" | sort -u) | wc -l) not answered, committed $(committed "$group" | sum 2)" >>"$dir/note"
+}

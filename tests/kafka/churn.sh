@@ -13,7 +13,7 @@
 #   late      what the stopped one had in flight: at most one answer a worker, at once when it goes on
 #
 # A member that ended by SIGTERM, or that nothing was done to, repeats nothing and nothing of it is repeated.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 
 # What lies between an answer and the commit that holds it: the interval, which is 1 s, and the commit's own way.
 unsaid_ms=2000

@@ -8,15 +8,16 @@
 #
 # What may be answered twice, and nothing else may:
 #
-#   killed    what the killed one had answered within `unsaid_ms` before: it may not have been committed yet
-#   stopped   what the stopped one had answered within `unsaid_ms` before it was stopped for longer than its session
+#   killed    what the killed one had answered since the last commit of that partition, as __consumer_offsets has it
+#   stopped   what the stopped one had answered since then, before it was stopped for longer than its session
 #   late      what the stopped one had in flight: at most one answer a worker, at once when it goes on
 #
 # A member that ended by SIGTERM, or that nothing was done to, repeats nothing and nothing of it is repeated.
 # shellcheck shell=bash disable=SC2154,SC2034
 
-# What lies between an answer and the commit that holds it: the interval, which is 1 s, and the commit's own way.
-unsaid_ms=2000
+# An answer that came so long before a commit may not be in it: its acknowledgement was on its way to us, and the commit to
+# the coordinator.
+on_its_way_ms=1000
 # What a second has of new messages. Two members must be able to do them: their tasks take 0.25 s on average.
 rate=40
 
@@ -113,11 +114,38 @@ asked() {
     records "$1" '%t/%p/%o\n' | sort
 }
 
-# Says of each answer that is not the first of its message why it is there: WHY MEMBER MESSAGE MILLISECONDS, where the
-# milliseconds are what lay between the answer before it and the event.
+# Which of the 50 partitions of __consumer_offsets has GROUP: by the hash of Java's strings.
+partition_of_group() {
+    local n hash=0 code
+    for ((n = 0; n < ${#1}; n++)); do
+        printf -v code %d "'${1:n:1}"
+        hash=$(((hash * 31 + code) & 0xffffffff))
+    done
+    [ $hash -lt $((1 << 31)) ] || hash=$(((1 << 32) - hash))
+    echo $((hash % 50))
+}
+
+# When GROUP committed for which partition: PARTITION MILLISECONDS.
+commits() {
+    kafka tool org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$KAFKA_SERVER" --timeout-ms 5000 \
+        --topic __consumer_offsets --partition "$(partition_of_group "$1")" --offset earliest --formatter org.apache.kafka.tools.consumer.OffsetsMessageFormatter \
+        2>>"$dir/commits.log" |
+        grep -oE "\"group\":\"$1\",[^{]*\"partition\":[0-9]+[^{]*\{[^{]*\{[^{}]*\"commitTimestamp\":[0-9]+" |
+        sed -E 's/.*"partition":([0-9]+).*"commitTimestamp":([0-9]+)/\1 \2/'
+}
+
+# Says of each answer that is not the first of its message why it is there: WHY MEMBER MESSAGE MILLISECONDS, and when and by
+# whom both were given. The milliseconds lie between the answer before it and the event.
 judge() {
-    awk -v unsaid="$unsaid_ms" '
-        NR == FNR {
+    awk -v slack="$on_its_way_ms" '
+        # Since when what was answered at a partition may be unknown to the commits, at a time.
+        function unsaid(message, time,    at, n, last) {
+            split(message, at, "/")
+            for (n = 1; n <= commits[at[2]]; n++) if (commit[at[2], n] <= time && commit[at[2], n] > last) last = commit[at[2], n]
+            return last - slack
+        }
+        FILENAME ~ /commits$/ { commit[$1, ++commits[$1]] = $2; next }
+        FILENAME ~ /events$/ {
             if ($2 == "killed") killed[$3] = $1
             if ($2 == "stopped") { n = ++stops[$3]; stopped[$3, n] = $1; continued[$3, n] = 1e15 }
             if ($2 == "continued") continued[$3, stops[$3]] = $1
@@ -126,9 +154,9 @@ judge() {
         $1 != message { message = $1; at = $2; by = $3; next }
         {
             why = "unexplained"; of = by; ms = $2 - at
-            if (by in killed && at > killed[by] - unsaid) { why = "killed"; ms = killed[by] - at }
+            if (by in killed && at > unsaid(message, killed[by])) { why = "killed"; ms = killed[by] - at }
             for (n = 1; n <= stops[by]; n++)
-                if (at > stopped[by, n] - unsaid && at <= stopped[by, n] + 100) { why = "stopped"; ms = stopped[by, n] - at }
+                if (at > unsaid(message, stopped[by, n]) && at <= stopped[by, n] + 100) { why = "stopped"; ms = stopped[by, n] - at }
             for (n = 1; n <= stops[by]; n++)
                 if (at >= continued[by, n] - 100 && at <= continued[by, n] + 1000) { why = "late"; ms = at - continued[by, n] }
             for (n = 1; n <= stops[$3]; n++)
@@ -137,7 +165,7 @@ judge() {
                 }
             print why, of, message, ms, at, by, $2, $3
             at = $2; by = $3
-        }' "$dir/events" "$dir/answered-by"
+        }' "$dir/commits" "$dir/events" "$dir/answered-by"
 }
 
 # How many lines of the file of verdicts say WHY.
@@ -154,7 +182,7 @@ happened() {
 tell_churn() {
     local longest
     longest=$(awk '$1 == "killed" || $1 == "stopped" { if ($4 > most) most = $4 } END { print most + 0 }' "$dir/verdicts")
-    printf ', seed %s, %s messages, %s started, %s ended, %s killed, %s stopped: %s answered twice (killed %s, stopped %s, late %s, else %s), at most %s ms before\n' \
+    printf ', seed %s, %s messages, %s started, %s ended, %s killed, %s stopped: %s answered twice (killed %s, stopped %s, late %s, else %s), the oldest of %s ms\n' \
         "$seed" "$count" "$(happened starts)" "$(happened left)" "$(happened killed)" "$(happened stopped)" \
         "$(wc -l <"$dir/verdicts")" "$(verdicts killed)" "$(verdicts stopped)" "$(verdicts late)" "$(verdicts unexplained)" \
         "$longest" >"$dir/note"
@@ -168,6 +196,8 @@ churn() {
     await 120 "all of $group to be committed" is_committed "$group" "$count"
     answered_by "$group" >"$dir/answered-by"
     same "answers" <(asked "$group") <(cut -d ' ' -f 1 "$dir/answered-by" | uniq)
+    commits "$group" >"$dir/commits"
+    [ -s "$dir/commits" ] || fail "no commits of $group are known"
     judge >"$dir/verdicts"
     tell_churn
     [ "$(verdicts unexplained)" = 0 ] ||
@@ -204,6 +234,8 @@ churn_of_parallel_consumer() {
         sleep 2
     done
     answered_by "$group" >"$dir/answered-by"
+    commits "$group" >"$dir/commits"
+    [ -s "$dir/commits" ] || fail "no commits of $group are known"
     judge >"$dir/verdicts"
     tell_churn
     echo ", $(comm -23 <(asked "$group") <(cut -d ' ' -f 1 "$dir/answered-by" | sort -u) | wc -l) not answered, committed $(committed "$group" | sum 2)" >>"$dir/note"

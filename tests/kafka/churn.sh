@@ -208,35 +208,3 @@ churn() {
     done
     for name in "${!members[@]}"; do leaves "$name"; done
 }
-
-# The reference: the same events, with members that are Confluent's Parallel Consumer. Nothing is asserted but that it ran.
-churn_of_parallel_consumer() {
-    local built=$root/target/compare/parallel-consumer group=parallel-consumer count code tries
-    [ -f "$built/classes/Member.class" ] || (cd "$root/benches/peers/parallel-consumer" && mvn --quiet --batch-mode package)
-    begins() {
-        "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$built/classes:$built/libs/*" Member \
-            --brokers "$KAFKA_SERVER" --group "$1" --topic "$1" --reply-topic "$1-$2" --workers "$workers" \
-            --session-timeout-ms "${session_s}000" --heartbeat-interval-ms 1000 >>"$dir/$2.log" 2>&1 &
-        members[$2]=$!
-        ours+=("${members[$2]}")
-    }
-    # A JVM that ends by a signal ends with its number.
-    leaves() {
-        kill -TERM "${members[$1]}"
-        code=0
-        wait "${members[$1]}" || code=$?
-        [ $code -eq 143 ] || fail "member $1 ended with $code"
-        unset "members[$1]"
-    }
-    churned "$group"
-    for ((tries = 0; tries < 30; tries++)); do
-        ! is_committed "$group" "$count" || break
-        sleep 2
-    done
-    answered_by "$group" >"$dir/answered-by"
-    commits "$group" >"$dir/commits"
-    [ -s "$dir/commits" ] || fail "no commits of $group are known"
-    judge >"$dir/verdicts"
-    tell_churn
-    echo ", $(comm -23 <(asked "$group") <(cut -d ' ' -f 1 "$dir/answered-by" | sort -u) | wc -l) not answered, committed $(committed "$group" | sum 2)" >>"$dir/note"
-}

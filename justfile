@@ -43,7 +43,7 @@ soak:
     tests/kafka/kafka run -- tests/kafka/secure
     just cluster --long
     tests/kafka/groups node --long
-    KAFKA_VERSION=3.9.2 GROUPS_CLASSIC_ONLY=yes tests/kafka/groups node
+    KAFKA_VERSION=3.9.2 GROUPS_CLASSIC_ONLY=yes tests/kafka/groups node --long
 
 # Static binaries into target/dist: x86_64, aarch64, armv7, or those named
 dist *ARCH:

@@ -56,10 +56,10 @@ produce() {
     kcat -q -P -b "$KAFKA_SERVER" -t "$1" -K : -Z -X topic.partitioner=murmur2_random
 }
 
-# Writes COUNT messages to TOPIC, whose tasks take MILLISECONDS.
+# Writes COUNT messages to TOPIC, whose tasks take MILLISECONDS, with keys from FIRST (1) on.
 fill() {
-    local n
-    for ((n = 1; n <= $2; n++)); do echo "key-$n:{\"longshore\":{\"sleep_ms\":$3}}"; done | produce "$1"
+    local n first=${4:-1}
+    for ((n = first; n < first + $2; n++)); do echo "key-$n:{\"longshore\":{\"sleep_ms\":$3}}"; done | produce "$1"
 }
 
 # Prints what is in TOPIC in kcat's FORMAT; nothing where there is no such topic yet.
@@ -269,7 +269,7 @@ main() {
         esac
         shift
     done
-    [ -z "${long:-}" ] || alone+=("${long_only[@]}")
+    [ -z "${long:-}${wanted[*]}" ] || alone+=("${long_only[@]}")
     command -v kcat >/dev/null || { echo "suite: no kcat found (Debian: apt-get install kcat)" >&2; exit 69; }
     [ -x "$longshore" ] || { echo "suite: no binary at $longshore: cargo build --release" >&2; exit 69; }
     mkdir -p "$work"

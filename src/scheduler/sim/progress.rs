@@ -44,6 +44,16 @@ impl World {
         Ok(all)
     }
 
+    /// Somebody else has committed, and says that these are finished, too.
+    pub(super) fn tell_elsewhere(&mut self, key: Key, offset: Offset, finished: impl Iterator<Item = Offset>) {
+        let says: Finished = finished.map(|offset| Run::new(offset, offset.next())).collect();
+        let place = Place { topic: self.topics[key.0].id(), partition: key.1, offset };
+        let text = encode(&place, &says, MOST_UNITS).text;
+        self.forged.remove(&key);
+        let topic = TopicIndex(0);
+        self.told.insert(key, Told { text, says, reach: None, said: Said::All, topic });
+    }
+
     fn check_told(&self, life: &Life, key: Key, base: Offset, told: &Told) -> Result<(), Violation> {
         let partition = format!("t{}-{}", key.0, key.1);
         for entry in &self.log(key).entries {

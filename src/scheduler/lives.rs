@@ -390,6 +390,8 @@ impl Scheduler {
             None => {}
         }
         let life = self.lives.remove(&id).expect("it is there");
-        self.strays.push_back((id, life.freed));
+        if life.freed != Freed::default() {
+            self.strays.push_back((id, life.freed));
+        }
     }
 }

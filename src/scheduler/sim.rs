@@ -397,7 +397,6 @@ impl World {
     }
 
     fn happens(&mut self, life: &mut Life, happening: Happening) -> Result<bool, Violation> {
-        orphans::trace(|| format!("{:?} {}", life.now, format!("{happening:?}").chars().take(1200).collect::<String>()));
         match happening {
             Happening::Crash => return Ok(true),
             Happening::Drain => {

@@ -1,5 +1,7 @@
 //! Single decisions, where a whole simulated run would not show what is meant.
 
+mod adoption;
+
 use super::*;
 use crate::{
     fate::{Done, Ending, Fate, Kind},

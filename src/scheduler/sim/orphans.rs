@@ -52,13 +52,13 @@ impl World {
         for (parent, heir, offset) in adopted {
             let at = life.started[&(parent, offset.0)];
             let Some(orphan) = life.orphans.remove(&(parent, at)) else {
-                return Err(format!("4: {at:?} was adopted, and did not run when its partition went"));
+                return Err(format!("4: adopted, and did not run when its partition went: {at:?}"));
             };
-            promise!(life.now < orphan.until, "4: {at:?} was adopted too late");
-            promise!(orphan.topic == self.topics[at.0.0].id(), "4: {at:?} was adopted in another topic");
+            promise!(life.now < orphan.until, "4: adopted too late: {at:?}");
+            promise!(orphan.topic == self.topics[at.0.0].id(), "4: adopted in another topic: {at:?}");
             let there = |entry: &log::Entry| (entry.offset, entry.ident) == (offset.0, at.1);
-            promise!(self.log(at.0).entries.iter().any(there), "4: {at:?} was adopted, and the log does not hold it");
-            promise!(self.is_left(life, at.0, offset), "3: {at:?} was adopted, and is finished");
+            promise!(self.log(at.0).entries.iter().any(there), "4: adopted, and the log does not hold it: {at:?}");
+            promise!(self.is_left(life, at.0, offset), "3: adopted, and finished already: {at:?}");
             life.lives.insert(heir, at.0);
             life.heirs.insert((parent, at), heir);
             life.started.insert((heir, offset.0), at);
@@ -93,12 +93,9 @@ impl World {
             let is_left = reached && self.is_left(life, key, Offset(entry.offset));
             promise!(
                 life.is_odd(key.0) || !is_left || orphan.until <= life.now,
-                "3: {at:?} still runs, its partition has come back, and it was not adopted"
+                "3: not adopted, and it still runs: {at:?}"
             );
         }
         Ok(())
     }
-}
-pub(super) fn trace(text: impl FnOnce() -> String) {
-    if std::env::var("TRACE").is_ok() { eprintln!("{}", text()); }
 }

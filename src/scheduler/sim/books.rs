@@ -260,7 +260,8 @@ impl World {
             promise!(forced || all.contains(key), "5: only {all:?} were committed, others may expire");
             if !life.moved.contains(&key.0) && self.committed.contains_key(key) {
                 self.check_nothing_is_repeated(life, *key, |at| {
-                    forced && (ran_before.contains_key(at) || life.torn.contains(key))
+                    let before = ran_before.contains_key(at) || self.elsewhere.contains(at);
+                    forced && (before || life.torn.contains(key))
                 })?;
             }
         }

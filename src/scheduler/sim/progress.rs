@@ -63,9 +63,9 @@ impl World {
             let says = told.says.contains(offset);
             promise!(!says || finished || known, "1: the commit of {partition}:{base} says that {offset} is finished");
             let beyond = offset < base || told.reach.is_some_and(|reach| offset >= reach);
-            // Of a fault the world may know before the scheduler does; and what was answered in an earlier life counts as
-            // finished before it is answered again.
-            let once = self.ran.get(&at) == Some(&1);
+            // Of a fault the world may know before the scheduler does; and what was answered in an earlier life, or by somebody
+            // else, counts as finished before it is answered again.
+            let once = self.ran.get(&at) == Some(&1) && !self.elsewhere.contains(&at);
             let plain = once && life.fault_free && !life.is_odd(key.0) && !life.torn.contains(&key);
             promise!(
                 says || beyond || !finished || !plain,

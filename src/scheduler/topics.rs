@@ -166,7 +166,10 @@ impl Scheduler {
         else {
             return;
         };
-        topic.awaited.remove(&key.number);
+        // One that was lost since it was asked for is not ours.
+        if !topic.awaited.remove(&key.number) && !self.rules.all_partitions {
+            return;
+        }
         if !running {
             topic.ignored.insert(key.number);
             return;

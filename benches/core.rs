@@ -220,6 +220,7 @@ impl Engine {
             workers: WORKERS,
             span: SPAN,
             commit_interval: second,
+            adoption: None,
             grace: second,
             on_data_loss: OnDataLoss::Stop,
             patience: second,

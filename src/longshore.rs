@@ -187,6 +187,7 @@ impl Longshore {
             span: SPAN,
             commit_interval: self.config.commit_interval,
             grace: self.config.grace,
+            adoption: (self.config.assign == Assign::Group).then(|| self.config.membership.session_timeout()),
             on_data_loss: self.config.on_data_loss,
             patience: self.config.startup_timeout,
             all_partitions: self.config.assign == Assign::All,

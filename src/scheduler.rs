@@ -24,6 +24,8 @@ mod asks;
 mod counters;
 mod leaving;
 mod lives;
+mod loads;
+mod orphans;
 mod parts;
 mod phase;
 mod progress;
@@ -50,6 +52,7 @@ pub use self::{
     summary::{PartitionOffsets, Summary},
 };
 use self::{
+    orphans::Orphans,
     parts::{Asked, Defect, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
     phase::Phase,
     topics::Topics,
@@ -61,6 +64,7 @@ use crate::{
     loss::DataLoss,
     record::{AssignmentId, LeaderEpoch, Offset, PartitionKey, Record, TopicId, TopicIndex, TopicPartition},
     task::Failure,
+    tracker::Known,
 };
 
 /// See the [module's documentation](self).
@@ -80,6 +84,7 @@ pub struct Scheduler {
     over: VecDeque<AssignmentId>,
     /// Partitions that were revoked, and of which something is still to be finished or committed.
     settling: BTreeMap<PartitionKey, Settling>,
+    orphans: Orphans,
     /// How often everything was lost.
     era: u64,
     /// What was last committed for partitions that are not ours any more.
@@ -117,6 +122,9 @@ pub struct Scheduler {
     counters: Counters,
     #[cfg(test)]
     pub(crate) defect: Option<Defect>,
+    /// What was adopted: from which life, in which, and where.
+    #[cfg(test)]
+    adoptions: Vec<(AssignmentId, AssignmentId, Offset)>,
 }
 
 impl Scheduler {
@@ -132,6 +140,7 @@ impl Scheduler {
             begins: VecDeque::new(),
             over: VecDeque::new(),
             settling: BTreeMap::new(),
+            orphans: Orphans::default(),
             era: 0,
             parted: BTreeMap::new(),
             events: VecDeque::new(),
@@ -157,6 +166,8 @@ impl Scheduler {
             counters: Counters::new(now),
             #[cfg(test)]
             defect: None,
+            #[cfg(test)]
+            adoptions: Vec::new(),
         }
     }
 
@@ -179,9 +190,10 @@ impl Scheduler {
         let any = !records.is_empty();
         for record in records {
             let beyond = life.end.is_some_and(|end| record.offset >= end);
-            let known = !beyond && self.phase.is_running() && life.tracker.pass(record.offset);
-            self.counters.already_finished += u64::from(known);
-            if beyond || known || !self.phase.is_running() {
+            let taken = !beyond && self.phase.is_running();
+            let known = if taken { life.tracker.pass(record.offset) } else { None };
+            self.counters.already_finished += u64::from(known == Some(Known::Finished));
+            if !taken || known.is_some() {
                 life.freed.records += 1;
                 life.freed.bytes += record.size();
                 continue;
@@ -206,30 +218,41 @@ impl Scheduler {
     /// Takes in how tasks went.
     pub fn handle_done(&mut self, id: AssignmentId, done: Vec<Done>, now: Instant) {
         for done in done {
-            let Some(life) = self.lives.get(&id) else { return };
-            self.counters.count(&done.ending);
-            if life.is_past(done.offset) && !self.breaks(Defect::AnswerGhosts) {
-                self.lay(id, done.size);
-                continue;
+            if !self.lives.contains_key(&id) {
+                return;
             }
-            self.task_nanos = self.task_nanos / 8 * 7 + nanos(done.took) / 8;
-            let Done { offset, size, ending, fate, .. } = done;
-            let error = match ending {
-                Ending::Succeeded => String::new(),
-                Ending::Failed(failure) => self.warn_of("message failed", id, offset, failure),
-                Ending::Malformed(failure) => self.warn_of("message malformed", id, offset, failure),
-            };
-            match fate {
-                Fate::Write(step) => self.write(id, offset, size, step, now),
-                Fate::Silent => self.finish(id, offset, size, now),
-                Fate::Drop => {
-                    self.counters.dropped += 1;
-                    self.finish(id, offset, size, now);
-                }
-                Fate::Stop => {
-                    let source_partition = Arc::clone(&self.lives[&id].source);
-                    self.stop(RunError::MessageFailed { source_partition, offset, error }, now);
-                }
+            self.counters.count(&done.ending);
+            self.take_in_outcome(self.orphans.heir(id, done.offset), done, now);
+        }
+    }
+
+    /// What becomes of a message whose task has ended.
+    fn take_in_outcome(&mut self, id: AssignmentId, done: Done, now: Instant) {
+        let answers = self.breaks(Defect::AnswerGhosts);
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        if life.is_past(done.offset) && !answers {
+            return self.end_past(id, done, now);
+        }
+        self.task_nanos = self.task_nanos / 8 * 7 + nanos(done.took) / 8;
+        let Done { offset, size, ending, fate, .. } = done;
+        if matches!(fate, Fate::Write(_) | Fate::Stop) {
+            life.tracker.note_ended(offset);
+        }
+        let error = match ending {
+            Ending::Succeeded => String::new(),
+            Ending::Failed(failure) => self.warn_of("message failed", id, offset, failure),
+            Ending::Malformed(failure) => self.warn_of("message malformed", id, offset, failure),
+        };
+        match fate {
+            Fate::Write(step) => self.write(id, offset, size, step, now),
+            Fate::Silent => self.finish(id, offset, size, now),
+            Fate::Drop => {
+                self.counters.dropped += 1;
+                self.finish(id, offset, size, now);
+            }
+            Fate::Stop => {
+                let source_partition = Arc::clone(&self.lives[&id].source);
+                self.stop(RunError::MessageFailed { source_partition, offset, error }, now);
             }
         }
     }
@@ -240,29 +263,6 @@ impl Scheduler {
         let error = failure.into_error();
         tracing::warn!(topic = &**topic, partition, offset = offset.0, error, "{what}");
         error
-    }
-
-    /// Takes back what was in a load and did not begin to run.
-    pub fn handle_returned(&mut self, id: AssignmentId, records: impl DoubleEndedIterator<Item = Record>) {
-        for record in records.rev() {
-            let Some(life) = self.lives.get_mut(&id) else { return };
-            if life.is_past(record.offset) {
-                self.lay(id, record.size());
-            } else {
-                life.tracker.give_back(record.offset, record);
-            }
-        }
-        match self.lives.get(&id) {
-            None => {}
-            Some(life) if life.leaving => self.abandon_and_free(id),
-            Some(_) if self.phase.is_running() => self.queue(id),
-            Some(_) => self.abandon(id),
-        }
-    }
-
-    /// Notes that a worker is free again.
-    pub fn handle_load_ended(&mut self) {
-        self.busy -= 1;
     }
 
     /// Takes in what became of a write.
@@ -278,7 +278,7 @@ impl Scheduler {
             self.counters.count_written(kind);
         }
         if self.lives.get(&assignment).is_none_or(|life| life.is_past(offset)) {
-            return self.lay(assignment, size);
+            return self.lay(assignment, offset, size);
         }
         assert!(!void, "the loss is told before what is void because of it");
         let step = match too_large {
@@ -324,46 +324,6 @@ impl Scheduler {
         self.error.get_or_insert(error);
     }
 
-    /// What a free worker is to do. After it, [`handle_load_ended`](Self::handle_load_ended) is called once.
-    pub fn poll_load(&mut self, now: Instant) -> Option<Load> {
-        let full = self.busy >= self.rules.workers && !self.breaks(Defect::TooManyWorkers);
-        if full || !(self.phase.is_running() || self.breaks(Defect::StartWhileDraining)) {
-            return None;
-        }
-        let most = self.load_size();
-        let run_twice = self.breaks(Defect::RunTwice);
-        // A life that is over may be in the ring with nothing to start any more.
-        while let Some(id) = self.ready.pop_front() {
-            let Some(life) = self.lives.get_mut(&id) else { continue };
-            life.ready = false;
-            let mut records = Vec::with_capacity(most);
-            while records.len() < most
-                && let Some((_, record)) = life.tracker.start()
-            {
-                records.push(record);
-            }
-            let Some(last) = records.last() else { continue };
-            if run_twice {
-                life.tracker.give_back(last.offset, last.clone());
-            }
-            self.queue(id);
-            self.busy += 1;
-            self.counters.first_task.get_or_insert(now);
-            return Some(Load { assignment: id, records });
-        }
-        None
-    }
-
-    /// How many records go to the next worker: one, unless tasks are so short that the way to the worker is what costs.
-    /// Then few threads that stay awake do more than many that are woken for a little each.
-    fn load_size(&self) -> usize {
-        if self.task_nanos > nanos(SHORT_TASK) {
-            return 1;
-        }
-        let by_time = nanos(LOAD_TIME) / self.task_nanos.max(1);
-        usize::try_from(by_time).unwrap_or(MAX_LOAD).clamp(1, MAX_LOAD)
-    }
-
     /// What is to be written next. Comes back through [`handle_written`](Self::handle_written).
     pub fn poll_write(&mut self) -> Option<Write> {
         self.writes.pop_front()
@@ -402,20 +362,6 @@ impl Scheduler {
         (self.busy == 0 && self.writing == 0) || self.lives.values().all(|life| life.tracker.begun() == 0)
     }
 
-    /// Puts a partition into the ring, if it is not there and has something to start.
-    fn queue(&mut self, id: AssignmentId) {
-        let life = self.lives.get_mut(&id).expect("it is there");
-        if !life.ready && life.tracker.can_start() {
-            life.ready = true;
-            self.ready.push_back(id);
-        }
-    }
-
-    fn abandon(&mut self, id: AssignmentId) {
-        let life = self.lives.get_mut(&id).expect("it is there");
-        life.tracker.abandon_waiting();
-    }
-
     fn write(&mut self, assignment: AssignmentId, offset: Offset, size: usize, step: Step, now: Instant) {
         let Step { kind, record, then, instead } = step;
         if self.breaks(Defect::FinishUnacknowledged) && then.is_none() {
@@ -438,14 +384,10 @@ impl Scheduler {
     fn finish(&mut self, id: AssignmentId, offset: Offset, size: usize, now: Instant) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.tracker.finish(offset);
-        if life.freed.records == 0 {
-            self.freed.push_back(id);
-        }
-        life.freed.records += 1;
-        life.freed.bytes += size;
+        let (key, over) = (life.key, life.until.is_some());
+        self.free(id, offset, size);
         self.counters.last_finished = Some(now);
-        let key = life.key;
-        if life.until.is_some() {
+        if over {
             self.forget_if_done(id);
         }
         self.note_finished(key);

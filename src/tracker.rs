@@ -13,10 +13,14 @@
 //!
 //! Deliberately not here: time, retries, who runs what, and what the records are (`T` is whatever waits).
 
+mod adopted;
+mod bits;
 mod progress;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+pub use self::adopted::Known;
+use self::bits::Bits;
 use crate::{progress::Finished, record::Offset};
 
 /// How many offsets may lie between the lowest unfinished one and the highest that runs.
@@ -32,6 +36,7 @@ pub const SPAN: usize = 1 << 20;
 /// - in this order, for each offset: [`fetched`](Self::fetched), [`start`](Self::start), any number of times
 ///   [`give_back`](Self::give_back) and `start` again, [`finish`](Self::finish)
 /// - what was finished in an earlier life: [`with_finished`](Self::with_finished), [`pass`](Self::pass)
+/// - what still runs from one: [`in_hand`](Self::in_hand) there, [`adopt`](Self::adopt) here
 /// - what is finished above the committable offset: [`finished_from`](Self::finished_from), and
 ///   [`hold_below`](Self::hold_below) where that is more than a commit can say
 /// - where the log turns out to be another: [`cut`](Self::cut)
@@ -49,6 +54,12 @@ pub struct Tracker<T> {
     abandoned: Vec<Offset>,
     /// A bit for each offset that was started and is not finished.
     running: Bits,
+    /// Those that run, and whose tasks have ended.
+    ended: Bits,
+    /// Those that run although they were never started here.
+    adopted: BTreeSet<Offset>,
+    /// Those that were adopted, and have not been read again.
+    unread: BTreeSet<Offset>,
     span: usize,
     /// What is known to be finished from an earlier life, and may lie above what was started.
     known: Finished,
@@ -68,6 +79,9 @@ impl<T> Tracker<T> {
             returned: VecDeque::new(),
             abandoned: Vec::new(),
             running: Bits::default(),
+            ended: Bits::default(),
+            adopted: BTreeSet::new(),
+            unread: BTreeSet::new(),
             span,
             known: Finished::default(),
             hold: None,
@@ -77,12 +91,9 @@ impl<T> Tracker<T> {
     /// The lowest unfinished offset: a commit of it loses nothing and repeats only what is unfinished. Never decreases.
     #[must_use]
     pub fn committable(&self) -> Offset {
-        match (self.running.lowest(), self.waiting.front()) {
-            (Some(running), Some((waiting, _))) => running.min(*waiting),
-            (Some(running), None) => running,
-            (None, Some((waiting, _))) => *waiting,
-            (None, None) => self.next,
-        }
+        let unstarted = self.first_unstarted();
+        // What was adopted may lie above all that was read.
+        self.lowest_started().map_or(unstarted, |lowest| lowest.min(unstarted))
     }
 
     /// Where fetching goes on.
@@ -100,18 +111,23 @@ impl<T> Tracker<T> {
     /// How many are fetched and not finished.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.waiting.len() + self.running.count
+        self.waiting.len() + self.running.count + self.adopted.len()
     }
 
     /// The offsets that were started and are not finished, lowest first.
     pub fn started(&self) -> impl Iterator<Item = Offset> + '_ {
-        self.running.iter()
+        let (mut here, mut adopted) = (self.running.iter().peekable(), self.adopted.iter().copied().peekable());
+        std::iter::from_fn(move || match (here.peek(), adopted.peek()) {
+            (Some(here), Some(other)) if other < here => adopted.next(),
+            (None, _) => adopted.next(),
+            _ => here.next(),
+        })
     }
 
     /// How many were started and not given back, and are not finished.
     #[must_use]
     pub fn begun(&self) -> usize {
-        self.running.count - self.returned.len() - self.abandoned.len()
+        self.running.count + self.adopted.len() - self.returned.len() - self.abandoned.len()
     }
 
     /// Whether [`start`](Self::start) would give something: something waits and is within the span.
@@ -119,9 +135,9 @@ impl<T> Tracker<T> {
     pub fn can_start(&self) -> bool {
         !self.returned.is_empty()
             || self.waiting.front().is_some_and(|(offset, _)| {
-                self.running
-                    .lowest()
-                    .is_none_or(|lowest| ((offset.0 - lowest.0) as usize) < self.span && !self.is_held(lowest, *offset))
+                self.lowest_started().is_none_or(|lowest| {
+                    offset.0.saturating_sub(lowest.0) < self.span as i64 && !self.is_held(lowest, *offset)
+                })
             })
     }
 
@@ -159,7 +175,7 @@ impl<T> Tracker<T> {
     /// # Panics
     /// If the offset does not run: our own bug.
     pub fn give_back(&mut self, offset: Offset, what: T) {
-        assert!(self.running.is_set(offset), "offset {offset} given back but not running");
+        assert!(self.is_started(offset), "offset {offset} given back but not running");
         self.returned.push_front((offset, what));
     }
 
@@ -169,7 +185,9 @@ impl<T> Tracker<T> {
     /// If it does not run, or was finished before: our own bug, and the one that must not be survived (promise 3).
     pub fn finish(&mut self, offset: Offset) {
         let before = self.committable();
-        assert!(self.running.clear(offset), "offset {offset} finished but not running");
+        self.ended.clear(offset);
+        let ran = self.running.clear(offset) || self.finish_adopted(offset);
+        assert!(ran, "offset {offset} finished but not running");
         debug_assert!(self.committable() >= before, "the committable offset went back");
     }
 
@@ -194,79 +212,12 @@ impl<T> Tracker<T> {
         self.abandoned.retain(|offset| *offset < at);
         let not_begun = gone.len() + abandoned - self.abandoned.len();
         waited.extend(gone.into_iter().map(|(_, what)| what));
-        let cleared = self.running.clear_from(at);
+        let cleared = self.running.clear_from(at) + self.adopted.split_off(&at).len();
+        self.ended.clear_from(at);
+        self.unread.split_off(&at);
         self.known.cut_from(at);
         self.next = self.next.min(at);
         (waited, cleared - not_begun)
-    }
-}
-
-/// A set of offsets within a window that moves up.
-#[derive(Debug, Default)]
-struct Bits {
-    /// The offset of bit 0 of the first word; a multiple of 64.
-    base: i64,
-    words: VecDeque<u64>,
-    count: usize,
-}
-
-impl Bits {
-    fn lowest(&self) -> Option<Offset> {
-        // `clear` keeps the first word non-zero, so this is one look.
-        self.words.front().map(|word| Offset(self.base + i64::from(word.trailing_zeros())))
-    }
-
-    fn locate(&self, offset: Offset) -> Option<(usize, u64)> {
-        let distance = usize::try_from(offset.0 - self.base).ok()?;
-        Some((distance / 64, 1 << (distance % 64)))
-    }
-
-    fn is_set(&self, offset: Offset) -> bool {
-        self.locate(offset).is_some_and(|(word, bit)| self.words.get(word).is_some_and(|w| w & bit != 0))
-    }
-
-    fn set(&mut self, offset: Offset) {
-        if self.words.is_empty() {
-            self.base = offset.0 & !63;
-        }
-        let (word, bit) = self.locate(offset).expect("offsets start in rising order");
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
-        }
-        debug_assert!(self.words[word] & bit == 0, "offset {offset} started twice");
-        self.words[word] |= bit;
-        self.count += 1;
-    }
-
-    fn clear(&mut self, offset: Offset) -> bool {
-        if !self.is_set(offset) {
-            return false;
-        }
-        let (word, bit) = self.locate(offset).expect("is_set");
-        self.words[word] &= !bit;
-        self.count -= 1;
-        while self.words.front() == Some(&0) {
-            self.words.pop_front();
-            self.base += 64;
-        }
-        true
-    }
-
-    /// Clears every bit from `from` on and gives how many were set.
-    fn clear_from(&mut self, from: Offset) -> usize {
-        let gone: Vec<_> = self.iter().filter(|offset| *offset >= from).collect();
-        for offset in &gone {
-            self.clear(*offset);
-        }
-        gone.len()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Offset> + '_ {
-        self.words.iter().enumerate().flat_map(move |(index, word)| {
-            let left = std::iter::successors(Some(*word), |left| Some(left & left.wrapping_sub(1)));
-            let bits = left.take_while(|left| *left != 0).map(|left| i64::from(left.trailing_zeros()));
-            bits.map(move |bit| Offset(self.base + index as i64 * 64 + bit))
-        })
     }
 }
 
@@ -292,7 +243,7 @@ mod tests {
 
     impl Oracle {
         fn committable(&self) -> i64 {
-            self.waiting.union(&self.running).next().copied().unwrap_or(self.next)
+            self.waiting.union(&self.running).next().map_or(self.next, |lowest| self.next.min(*lowest))
         }
 
         fn check_finished(&self, tracker: &Tracker<i64>) {
@@ -301,7 +252,8 @@ mod tests {
             let has = |offset: &i64| said.contains(Offset(*offset));
             assert!(self.finished.keys().chain(&self.known).filter(|offset| **offset >= base).all(has), "{said:?}");
             assert!(!self.waiting.union(&self.running).any(has), "{said:?}");
-            let reach = self.known.last().map_or(self.next, |last| self.next.max(last + 1));
+            let last = self.known.last().into_iter().chain(self.finished.keys()).max();
+            let reach = last.map_or(self.next, |last| self.next.max(last + 1));
             assert!(said.first().is_none_or(|first| first.0 >= base) && said.end().is_none_or(|end| end.0 <= reach));
         }
     }
@@ -340,11 +292,14 @@ mod tests {
             span in 1usize..300,
             start in 0i64..1000,
             known in prop::collection::btree_set(0i64..200, 0..60),
+            adopted in prop::collection::btree_set(0i64..200, 0..9),
         ) {
             let known: BTreeSet<_> = known.into_iter().map(|offset| start + offset).collect();
             let runs = known.iter().map(|offset| Run::new(Offset(*offset), Offset(*offset + 1)));
             let mut tracker = Tracker::new(Offset(start), span).with_finished(runs.collect());
-            let mut oracle = Oracle { next: start, known, ..Oracle::default() };
+            let adopted: BTreeSet<_> = adopted.into_iter().map(|offset| start + offset).filter(|o| !known.contains(o)).collect();
+            adopted.iter().for_each(|offset| tracker.adopt(Offset(*offset)));
+            let mut oracle = Oracle { next: start, known, running: adopted.clone(), ..Oracle::default() };
             let mut given_back = BTreeSet::new();
             for step in steps {
                 let (before, cut) = (tracker.committable(), matches!(step, Step::Cut { .. }));
@@ -366,12 +321,14 @@ mod tests {
                     }
                     Step::Fetch { gap } => {
                         let offset = oracle.next + gap;
-                        if tracker.pass(Offset(offset)) {
-                            prop_assert!(oracle.known.contains(&offset));
-                        } else {
-                            prop_assert!(!oracle.known.contains(&offset));
-                            tracker.fetched(Offset(offset), offset);
-                            oracle.waiting.insert(offset);
+                        match tracker.pass(Offset(offset)) {
+                            Some(Known::Finished) => prop_assert!(oracle.known.contains(&offset)),
+                            Some(Known::InHand) => prop_assert!(adopted.contains(&offset)),
+                            None => {
+                                prop_assert!(!oracle.known.contains(&offset) && !oracle.running.contains(&offset));
+                                tracker.fetched(Offset(offset), offset);
+                                oracle.waiting.insert(offset);
+                            }
                         }
                         oracle.next = offset + 1;
                     }
@@ -390,7 +347,7 @@ mod tests {
                                 prop_assert!(fresh != given_back.remove(&what), "started what waits, once");
                                 oracle.running.insert(what);
                                 let span_now = what - oracle.running.first().expect("just put in");
-                                prop_assert!((span_now as usize) < span);
+                                prop_assert!(adopted.contains(&what) || (span_now as usize) < span);
                             }
                             None => {
                                 let first = oracle.waiting.first();

@@ -39,9 +39,12 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if summary.past_life > 0 {
         writeln!(
             out,
-            "past life  {} tasks began in a log that is gone: nothing was written of them",
+            "past life  {} tasks ran on when their partition or its log was gone: nothing was written of them",
             summary.past_life
         )?;
+    }
+    if summary.adopted > 0 {
+        writeln!(out, "adopted    {} tasks, which ran on while their partitions went and came back", summary.adopted)?;
     }
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;

@@ -65,6 +65,10 @@ impl Membership {
         membership::Settings { member: id.to_string().into(), ..self.settings.clone() }
     }
 
+    pub(crate) fn session_timeout(&self) -> Duration {
+        self.settings.session_timeout
+    }
+
     pub(crate) fn rebalance_timeout(&self) -> Duration {
         self.settings.rebalance_timeout
     }

@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::look::{Looked, look};
 use crate::{
     config::Config,
+    gather::Gather,
     kafka::{
         Isolation,
         wire::{At, Cluster, WireError},
@@ -57,7 +58,7 @@ pub(super) async fn why(config: &Config, cluster: &Cluster) -> Idle {
 /// Waits until the group has committed all that is there now.
 pub(super) async fn finished(config: &Config, cluster: &Cluster) -> Idle {
     let ends = patiently(|| ends(config, cluster)).await;
-    let wanted: BTreeSet<_> = ends.iter().map(|(at, ..)| at.clone()).collect();
+    let wanted: BTreeSet<_> = ends.iter().map(|(at, ..)| at.clone()).gather();
     loop {
         let committed = cluster.offset_fetch_of(&config.group, None, &wanted).await;
         let is_done = committed.is_ok_and(|committed| {
@@ -100,7 +101,7 @@ async fn ends(config: &Config, cluster: &Cluster) -> Result<Vec<(TopicPartition,
 
 /// All partitions that the group shares, as far as we subscribe to them.
 async fn partitions(config: &Config, cluster: &Cluster) -> Result<Vec<TopicPartition>, String> {
-    let named: BTreeSet<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
+    let named: BTreeSet<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).gather();
     let Looked { topics, matching } = look(cluster, config, named.clone()).await?;
     let subscribed = matching.unwrap_or(named);
     let of_each = topics

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::{config::Config, kafka::wire::Cluster, membership::Topics};
+use crate::{config::Config, gather::Gather, kafka::wire::Cluster, membership::Topics};
 
 /// What a look at the topics has shown.
 pub(super) struct Looked {
@@ -21,11 +21,11 @@ pub(super) async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<A
         let all = cluster.all_topics().await.map_err(|error| error.to_string())?;
         let written = [&config.reply_topic, &config.dead_letter_topic];
         let is_ours = |name: &str| written.iter().any(|ours| ours.as_deref() == Some(name));
-        let mut matching: BTreeSet<Arc<str>> = config.topics.iter().map(|name| name.as_str().into()).collect();
+        let mut matching: BTreeSet<Arc<str>> = config.topics.iter().map(|name| name.as_str().into()).gather();
         let matches = all.iter().filter(|t| !t.is_internal && !is_ours(&t.name) && pattern.is_match(&t.name));
         matching.extend(matches.map(|topic| topic.name.clone()));
         let topics = all.into_iter().map(|topic| (topic.name, (topic.view.id, known(topic.view.partitions.len()))));
-        return Ok(Looked { topics: topics.collect(), matching: Some(matching) });
+        return Ok(Looked { topics: topics.gather(), matching: Some(matching) });
     }
     let names: Vec<_> = watched.iter().map(|name| &**name).collect();
     let views = cluster.topics(&names).await.map_err(|error| error.to_string())?;
@@ -33,5 +33,5 @@ pub(super) async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<A
         let view = view.ok()??;
         Some((Arc::clone(name), (view.id, known(view.partitions.len()))))
     });
-    Ok(Looked { topics: topics.collect(), matching: None })
+    Ok(Looked { topics: topics.gather(), matching: None })
 }

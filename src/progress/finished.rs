@@ -55,6 +55,17 @@ impl Finished {
         }
     }
 
+    /// Adds one offset, wherever it lies.
+    pub fn insert(&mut self, offset: Offset) {
+        if self.contains(offset) {
+            return;
+        }
+        let above = self.runs.split_off(self.first_reaching(offset));
+        for run in [Run::new(offset, offset.next())].into_iter().chain(above) {
+            self.push(run);
+        }
+    }
+
     /// The runs, in rising order.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
@@ -147,6 +158,18 @@ mod tests {
     fn runs_that_touch_are_one() {
         assert_eq!(runs(&[(3, 5), (5, 6), (6, 6), (8, 9)]), runs(&[(3, 6), (8, 9)]));
         assert_eq!(runs(&[(3, 6), (8, 9)]).count(), 4);
+    }
+
+    #[test]
+    fn an_offset_that_is_put_in_joins_what_it_touches() {
+        let with = |offset| {
+            let mut finished = runs(&[(3, 6), (7, 9)]);
+            finished.insert(Offset(offset));
+            finished
+        };
+        assert_eq!((with(6), with(9)), (runs(&[(3, 9)]), runs(&[(3, 6), (7, 10)])));
+        assert_eq!((with(2), with(1)), (runs(&[(2, 6), (7, 9)]), runs(&[(1, 2), (3, 6), (7, 9)])));
+        assert_eq!(with(4), runs(&[(3, 6), (7, 9)]));
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Scheduler {
             (None, false) => Some(self.idle_commit.max(self.next_commit)),
         };
         let settling = self.settling.values().filter_map(|settling| settling.wake).min();
-        commit.into_iter().chain(self.phase.deadline()).chain(settling).min()
+        commit.into_iter().chain(self.phase.deadline()).chain(settling).chain(self.orphans.next_end()).min()
     }
 
     /// Says, once, that the run is over.

@@ -28,6 +28,8 @@ pub struct Counters {
     pub dropped: u64,
     /// Tasks of a life of a partition that was over before they were: not answered, not committed.
     pub past_life: u64,
+    /// Tasks that ran on while their partition went and came back, and were not run again.
+    pub adopted: u64,
     /// Commits that were not acknowledged.
     pub failed_commits: u64,
     /// The grace time was over before all tasks were.
@@ -50,6 +52,7 @@ impl Counters {
             dead_lettered: 0,
             dropped: 0,
             past_life: 0,
+            adopted: 0,
             failed_commits: 0,
             forced: false,
             start,

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! What still runs of a partition that is gone is a ghost (`lives.rs`): its thread is busy until it ends, and nothing is
-//! written or committed of it. The partition may be assigned again at any time, to begin another life beside its ghosts.
+//! written or committed of it. The partition may be assigned again at any time, to begin another life beside its ghosts;
+//! if that is soon, it adopts them (`orphans.rs`).
 //!
 //! Deliberately not here: who decides it, for how long what runs is waited for, and that a commit which is on its way when
 //! a partition is lost is refused: that is what the group's epochs are for.
@@ -71,9 +72,7 @@ impl Scheduler {
 
     /// Takes in that the group has nothing for us: a run that is to work off only what there is has nothing to do.
     pub fn handle_nothing(&mut self, now: Instant) {
-        if self.rules.until_end && self.open == 0 {
-            self.drain(now);
-        }
+        self.end_if_done(now);
     }
 
     /// From now on commits are of this era: everything that was ours was lost, once more.
@@ -120,12 +119,9 @@ impl Scheduler {
         let keep = self.breaks(Defect::KeepRoom);
         let life = self.lives.get_mut(&id).expect("it is there");
         let waited = life.tracker.abandon_waiting();
-        if keep {
-            return;
+        for record in waited.into_iter().filter(|_| !keep) {
+            self.free(id, record.offset, record.size());
         }
-        life.freed.records += waited.len();
-        life.freed.bytes += waited.iter().map(Record::size).sum::<usize>();
-        self.freed.push_back(id);
     }
 
     fn is_settled(&self, key: PartitionKey, until: Instant, now: Instant) -> bool {
@@ -147,6 +143,7 @@ impl Scheduler {
             return;
         }
         if !self.breaks(Defect::AnswerLost) {
+            self.orphan(key, now);
             self.retire_all(key);
         }
         self.settling.remove(&key);
@@ -158,6 +155,10 @@ impl Scheduler {
         if let Some(topic) = self.topics.get_mut(key.topic) {
             topic.ignored.insert(key.number);
         }
-        self.give_up(key, now);
+        self.give_up(key);
+        // Where all goes, some of it may be ours again in a moment; where not, `handle_nothing` says so.
+        if self.topics.partitions().any(|(_, partition)| !partition.leaving) {
+            self.end_if_done(now);
+        }
     }
 }

@@ -347,17 +347,17 @@ impl Scheduler {
         life.until = Some(until);
         (life.unsure, life.away) = (false, false);
         life.ghosts += begun;
-        life.freed.records += waited.len();
-        life.freed.bytes += waited.iter().map(Record::size).sum::<usize>();
-        self.freed.push_back(id);
         self.counters.past_life += begun as u64;
+        for record in waited {
+            self.free(id, record.offset, record.size());
+        }
         // What is not on its way yet is not sent.
         let of_ghosts = |write: &Write| write.ticket.assignment == id && write.ticket.offset >= until;
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = self.writes.drain(..).partition(of_ghosts);
         self.writes = kept;
         for Write { ticket, .. } in gone {
             self.written(id);
-            self.lay(id, ticket.size);
+            self.lay(id, ticket.offset, ticket.size);
         }
         self.forget_if_done(id);
     }
@@ -372,11 +372,11 @@ impl Scheduler {
     }
 
     /// A ghost has come to its end.
-    pub(super) fn lay(&mut self, id: AssignmentId, size: usize) {
-        let freed = Freed { records: 1, bytes: size };
-        let Some(life) = self.lives.get_mut(&id) else { return self.strays.push_back((id, freed)) };
-        life.ghosts -= 1;
-        self.strays.push_back((id, freed));
+    pub(super) fn lay(&mut self, id: AssignmentId, offset: Offset, size: usize) {
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.ghosts -= 1;
+        }
+        self.free(id, offset, size);
         self.forget_if_done(id);
     }
 
@@ -390,6 +390,8 @@ impl Scheduler {
             None => {}
         }
         let life = self.lives.remove(&id).expect("it is there");
-        self.strays.push_back((id, life.freed));
+        if life.freed != Freed::default() {
+            self.strays.push_back((id, life.freed));
+        }
     }
 }

@@ -46,6 +46,8 @@ pub struct Rules {
     pub commit_interval: Duration,
     /// How long running tasks may finish once the run is to end.
     pub grace: Duration,
+    /// How long what runs of a partition that went is kept, for the partition to come back. `None` where none comes back.
+    pub adoption: Option<Duration>,
     /// What follows when data is gone.
     pub on_data_loss: OnDataLoss,
     /// How long a topic that is gone is waited for, unless the run is to stop at once.
@@ -68,6 +70,7 @@ impl Rules {
             span: 100,
             commit_interval,
             grace,
+            adoption: None,
             on_data_loss: OnDataLoss::Stop,
             patience: Duration::from_secs(60),
             all_partitions: true,
@@ -479,4 +482,16 @@ pub(crate) enum Defect {
     ProgressTooFar,
     /// Commit only where the lowest unfinished offset has moved.
     NoProgressCommit,
+    /// Run again what still runs of a partition that has come back.
+    NeverAdopt,
+    /// Adopt what runs of another topic of that name.
+    AdoptAnyTopic,
+    /// Adopt what somebody else has finished.
+    AdoptFinished,
+    /// Adopt what ran too long without a partition.
+    AdoptLate,
+    /// Adopt what is being written.
+    AdoptWritten,
+    /// Keep the room of what was adopted.
+    LeakAdoptedRoom,
 }

@@ -13,6 +13,7 @@ mod books;
 mod group;
 mod life;
 mod log;
+mod orphans;
 mod progress;
 mod seeds;
 
@@ -97,11 +98,13 @@ impl World {
         let workers = rng.usize(1..=8);
         let calm = rng.u8(0..3) == 0;
         let grace = Duration::from_millis([0, rng.u64(0..=3000)][rng.usize(0..2)]);
+        let adoption = Duration::from_millis([rng.u64(20..400), 10_000][rng.usize(0..2)]);
         let rules = Rules {
             span: if rng.bool() { 1 << 20 } else { rng.usize(1..=40) },
             on_data_loss: [OnDataLoss::Earliest, OnDataLoss::Earliest, OnDataLoss::Latest, OnDataLoss::Stop]
                 [rng.usize(0..4)],
             until_end: rng.bool(),
+            adoption: (rng.u8(0..8) != 0).then_some(adoption),
             // Otherwise partitions go and come back.
             all_partitions: rng.bool(),
             ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), grace)
@@ -186,9 +189,10 @@ impl World {
         let mut scheduler = Scheduler::new(self.rules.clone(), now);
         scheduler.defect = defect;
         let mut life = Life::new(scheduler, now, !faulty);
+        life.losses = losses;
         self.gone.clear();
         let keys: Vec<_> = self.topics.iter().flat_map(Topic::keys).collect();
-        self.assign(&mut life, &keys);
+        self.assign(&mut life, &keys).expect("nothing is to be adopted yet");
         if faulty {
             let when = Duration::from_millis(self.rng.u64(0..4000));
             life.plan(when, if self.rng.bool() { Happening::Crash } else { Happening::Drain });
@@ -249,7 +253,10 @@ impl World {
         while let Some(write) = life.scheduler.poll_write() {
             self.write(life, write)?;
         }
-        while let Some((_, freed)) = life.scheduler.poll_freed() {
+        while let Some((id, freed)) = life.scheduler.poll_freed() {
+            let held = life.held_by.entry(id).or_default();
+            promise!(*held >= freed.records, "9: {id:?} gives {} of {held} records back", freed.records);
+            *held -= freed.records;
             life.held -= freed.records;
         }
         self.fetch(life);
@@ -296,6 +303,7 @@ impl World {
             let (next, latest) = (there.get(count).map_or(log.end, |entry| entry.offset), log.end);
             let epoch = LeaderEpoch(if self.tells { log.epoch_below(next) } else { -1 });
             life.held += count;
+            *life.held_by.entry(id).or_default() += count;
             life.loops.get_mut(&id).expect("it is there").busy = true;
             life.plan(wait, Happening::Fetched { id, records, next, epoch, latest });
         }
@@ -446,7 +454,7 @@ impl World {
             let seen = told || life.seen.get(&at.0).is_some_and(|seen| offset < *seen);
             let mut reading = life.loops.keys().filter(|id| life.scheduler.reads_on(**id));
             let read = seen && reading.any(|id| life.fetched.contains(&(*id, at)));
-            let reads = life.ours.contains_key(&at.0) && !life.leaving.contains(&at.0);
+            let reads = life.ours.contains_key(&at.0) && !life.leaving.contains_key(&at.0);
             if !reads || !unread_too && !read || matches!(what, Befalls::Recreated) && !known {
                 continue;
             }

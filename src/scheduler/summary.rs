@@ -33,6 +33,7 @@ impl Counters {
             dead_lettered: self.dead_lettered,
             dropped: self.dropped,
             past_life: self.past_life,
+            adopted: self.adopted,
             failed_commits: self.failed_commits,
             in_flight_at_exit: in_flight as u64,
             unanswered: unanswered as u64,
@@ -134,6 +135,8 @@ pub struct Summary {
     /// Tasks that began in a life of a partition that was over before they were (the topic was made anew, the log cut off):
     /// nothing was written or committed of them.
     pub past_life: u64,
+    /// Tasks that ran on while their partition went and came back: adopted, not run again.
+    pub adopted: u64,
     /// Commits that were not acknowledged, and were tried again.
     pub failed_commits: u64,
     /// Messages whose task had begun and that were not finished at the end. They run again.

@@ -1,5 +1,7 @@
 //! Single decisions, where a whole simulated run would not show what is meant.
 
+mod adoption;
+
 use super::*;
 use crate::{
     fate::{Done, Ending, Fate, Kind},
@@ -280,6 +282,21 @@ fn a_topic_that_is_assigned_under_another_id_is_told_of_and_gone_on_with() {
         .handle_looked(vec![Looked { topic, findings, kept: Kept::AllBut([].into()), said: BTreeMap::new() }], now);
     assert_eq!(scheduler.poll_begin().map(|begin| (begin.source, begin.start)), Some((of(0), Offset(0))));
     assert_eq!(scheduler.partitions(), 2);
+}
+
+#[test]
+fn a_partition_that_is_found_when_it_was_lost_meanwhile_is_not_ours() {
+    let now = Instant::now();
+    let mut scheduler = member(now);
+    scheduler.rules.on_data_loss = OnDataLoss::Earliest;
+    let mut anew = Taken { id: TopicId(uuid::Uuid::from_u128(7)), there: [0, 1].into(), ..taken("in") };
+    anew.assignments[0].source = Arc::new(TopicPartition::new("in", 1));
+    scheduler.assign(vec![anew], now);
+    assert!(scheduler.poll_ask(now).is_some_and(|ask| ask.topics[0].newcomers == Newcomers::Only([0].into())));
+    scheduler.lose(&only(), now);
+    let bounds = Bounds { earliest: Offset(0), latest: Offset(9), epoch: LeaderEpoch(0) };
+    looked(&mut scheduler, vec![Finding::Added { partition: 0, bounds }], Kept::AllBut([].into()), now);
+    assert_eq!(scheduler.partitions(), 1);
 }
 
 #[test]

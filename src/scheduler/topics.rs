@@ -97,7 +97,8 @@ impl Scheduler {
     /// # Panics
     /// If one of them is ours already: our own fault. One that goes has to be [released](Self::release) before.
     pub fn assign(&mut self, taken: Vec<Taken>, now: Instant) {
-        let mut keys = Vec::new();
+        let (mut keys, mut ended) = (Vec::new(), Vec::new());
+        let adopted = self.counters.adopted;
         for Taken { topic, id, there, assignments } in taken {
             let known = self.topics.named(&topic);
             if let Some((index, was)) = known.and_then(|index| Some((index, self.topics.get(index)?.id)))
@@ -107,7 +108,7 @@ impl Scheduler {
                 self.give_up_barred(index);
             }
             if !self.phase.is_running() {
-                return;
+                break;
             }
             // Where nothing was left of it, it was forgotten.
             let index = self.topics.named(&topic).unwrap_or_else(|| self.topics.add(topic, id));
@@ -116,13 +117,23 @@ impl Scheduler {
             of_topic.ignored.extend(there);
             for assignment in assignments {
                 let key = PartitionKey { topic: index, number: assignment.source.partition };
+                let claimed = self.claim(id, &assignment, now);
                 self.take(key, assignment, now);
+                let life = self.topics.partition(key).expect("it is ours").current();
+                ended.extend(self.adopt(life, claimed).into_iter().map(|done| (life, done)));
                 keys.push(key);
             }
         }
         self.next_commit = self.next_commit.min(now);
         for key in keys {
             self.progressed(key, now);
+        }
+        let adopted = self.counters.adopted - adopted;
+        if adopted > 0 {
+            tracing::info!(running = adopted - ended.len() as u64, ended = ended.len(), "tasks adopted");
+        }
+        for (id, done) in ended {
+            self.take_in_outcome(id, done, now);
         }
     }
 
@@ -156,7 +167,10 @@ impl Scheduler {
         else {
             return;
         };
-        topic.awaited.remove(&key.number);
+        // One that was lost since it was asked for is not ours.
+        if !topic.awaited.remove(&key.number) && !self.rules.all_partitions {
+            return;
+        }
         if !running {
             topic.ignored.insert(key.number);
             return;
@@ -253,7 +267,8 @@ impl Scheduler {
                 if running && !partition.leaving {
                     topic.awaited.insert(key.number);
                 }
-                self.give_up(key, now);
+                self.give_up(key);
+                self.end_if_done(now);
             }
         }
     }
@@ -314,7 +329,7 @@ impl Scheduler {
     }
 
     /// A partition that is not there any more, or not ours.
-    pub(super) fn give_up(&mut self, key: PartitionKey, now: Instant) {
+    pub(super) fn give_up(&mut self, key: PartitionKey) {
         let Some(topic) = self.topics.get_mut(key.topic) else { return };
         let Some(partition) = topic.partitions.remove(&key.number) else { return };
         let empty = topic.partitions.is_empty() && topic.awaited.is_empty();
@@ -327,6 +342,10 @@ impl Scheduler {
         if empty && !self.rules.all_partitions {
             self.topics.remove(key.topic);
         }
+    }
+
+    /// Begins the end, with `--until-end`, where nothing is left to be worked off.
+    pub(super) fn end_if_done(&mut self, now: Instant) {
         if self.open == 0 && self.rules.until_end {
             self.drain(now);
         }

@@ -6,7 +6,7 @@
 //!       │ all but those that run │ what was passed    │ not fetched yet: passed when it is
 //! ```
 
-use super::Tracker;
+use super::{Known, Tracker};
 use crate::{
     progress::{Finished, Run},
     record::Offset,
@@ -25,14 +25,16 @@ impl<T> Tracker<T> {
         self.start
     }
 
-    /// Whether an offset that was read is known to be finished. Then it counts as read, and is not to be
-    /// [`fetched`](Self::fetched).
-    pub fn pass(&mut self, offset: Offset) -> bool {
-        let known = self.known.contains(offset);
-        if known {
-            self.skip_to(offset.next());
-        }
-        known
+    /// What is known of an offset that was read, if anything is: it is finished, or in hand. Then it counts as read, and is
+    /// not to be [`fetched`](Self::fetched).
+    pub fn pass(&mut self, offset: Offset) -> Option<Known> {
+        let known = match self.unread.remove(&offset) {
+            true => Known::InHand,
+            false if self.known.contains(offset) => Known::Finished,
+            false => return None,
+        };
+        self.skip_to(offset.next());
+        Some(known)
     }
 
     /// What is finished from `from` on, which is the committable offset or below it. What does not exist counts as
@@ -41,11 +43,11 @@ impl<T> Tracker<T> {
     pub fn finished_from(&self, from: Offset) -> Finished {
         let mut finished = Finished::default();
         let mut at = from;
-        for running in self.running.iter() {
+        let unstarted = self.first_unstarted();
+        for running in self.started().take_while(|offset| *offset < unstarted) {
             finished.push(Run::new(at, running));
             at = running.next();
         }
-        let unstarted = self.first_unstarted();
         finished.push(Run::new(at, unstarted));
         let mut known = self.known.clone();
         known.cut_below(unstarted.max(at));
@@ -72,7 +74,7 @@ impl<T> Tracker<T> {
         }
     }
 
-    fn first_unstarted(&self) -> Offset {
+    pub(super) fn first_unstarted(&self) -> Offset {
         self.waiting.front().map_or(self.next, |(offset, _)| *offset)
     }
 }
@@ -90,7 +92,7 @@ mod tests {
     fn tracker() -> Tracker<i64> {
         let mut tracker = Tracker::new(Offset(5), SPAN).with_finished(set(&[(6, 7), (8, 9), (20, 21)]));
         for offset in 5..10 {
-            if !tracker.pass(Offset(offset)) {
+            if tracker.pass(Offset(offset)).is_none() {
                 tracker.fetched(Offset(offset), offset);
             }
         }

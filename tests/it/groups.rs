@@ -211,3 +211,27 @@ async fn three_members_in_one_process_share_a_topic() {
     let committed: i64 = (0..6).map(|p| broker.committed(GROUP, IN, p).map_or(0, |c| c.offset.0)).sum();
     assert_eq!(committed, sent);
 }
+
+/// Both give everything up when one joins, and the first still runs 8 tasks then: 4 of partitions that it keeps.
+#[test]
+fn what_runs_while_its_partition_is_dealt_anew_to_the_same_member_is_not_run_again() {
+    let kafka = Kafka::start(4);
+    for partition in 0..4 {
+        kafka.put(partition, [3000, 3000].map(sleeps).into_iter().chain((0..20).map(sleeps)));
+    }
+    let member = "--assign group --group-protocol classic --assignors range --workers 8 --heartbeat-interval 200ms";
+    let first = kafka.longshore(member).start();
+    first.says("working off");
+    let second = kafka.longshore(member).start();
+    first.says("tasks adopted");
+    kafka.until("all to be committed", |kafka| (0..4).all(|partition| kafka.kept(partition) == Some(22)));
+    let [first, second] = [first, second].map(|run| {
+        run.signal(Signal::TERM);
+        run.end().exits(0)
+    });
+    kafka.all_answered_once();
+    assert!(first.count("adopted") >= 4, "{}", first.count("adopted"));
+    // What ran of partitions that went over to the second was run there, too; and nothing else twice.
+    let ran = first.count("succeeded") + second.count("succeeded");
+    assert_eq!(ran - first.count("past_life") - second.count("past_life"), 4 * 22);
+}

@@ -66,7 +66,7 @@ impl World {
             let at = at(&record);
             let ours = life.ours.contains_key(&at.0) && !life.parted.contains(&id);
             promise!(ours, "4: {at:?} started, and is not ours");
-            promise!(!life.leaving.contains(&at.0), "10: {at:?} started, and is to go");
+            promise!(!life.leaving.contains_key(&at.0), "10: {at:?} started, and is to go");
             promise!(life.begun.insert((id, at)), "3: {at:?} started twice in one life");
             life.started.insert((id, record.offset.0), at);
             let committed = self.committed.get(&at.0).copied().unwrap_or(0);
@@ -84,6 +84,7 @@ impl World {
             let plan = &self.plans[&at];
             if late.is_some() {
                 life.begun.remove(&(id, at));
+                life.loaded.insert((id, at));
                 todo.push(record);
                 continue;
             }
@@ -133,7 +134,7 @@ impl World {
             }
             let untold = self.gone.iter().find(|(at, (gone, before_any))| {
                 // What waits is given up at the end, or when the partition is to go, and left to whoever is next to tell of.
-                let before_any = *before_any && life.draining.is_none() && !life.leaving.contains(key);
+                let before_any = *before_any && life.draining.is_none() && !life.leaving.contains_key(key);
                 at.0 == *key && (before_any || gone < offset) && !self.is_accounted(**at)
             });
             promise!(untold.is_none(), "6: commit of {partition}:{offset} before it is told that {untold:?} is gone");
@@ -161,7 +162,8 @@ impl World {
         let mut judge = Judge { policy: self.policy, group: "g", page: &mut page };
         for record in done {
             let at = at(&record);
-            promise!(life.running.remove(&(id, at)), "3: {at:?} ended but did not run");
+            let ran = life.running.remove(&(life.heir(id, at), at));
+            promise!(ran, "3: {at:?} ended but did not run");
             *self.ran.entry(at).or_default() += 1;
             self.settle(life, at);
             let Plan { verdict, time, .. } = self.plans[&at].clone();
@@ -170,6 +172,7 @@ impl World {
         if ended {
             life.busy -= 1;
         }
+        life.returned(id, &todo);
         life.scheduler.handle_done(id, outcomes, life.now);
         life.scheduler.handle_returned(id, todo.into_iter());
         if ended {
@@ -256,7 +259,10 @@ impl World {
             let all = &life.committed;
             promise!(forced || all.contains(key), "5: only {all:?} were committed, others may expire");
             if !life.moved.contains(&key.0) && self.committed.contains_key(key) {
-                self.check_nothing_is_repeated(life, *key, |at| forced && ran_before.contains_key(at))?;
+                self.check_nothing_is_repeated(life, *key, |at| {
+                    let before = ran_before.contains_key(at) || self.elsewhere.contains(at);
+                    forced && (before || life.torn.contains(key))
+                })?;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Partitions that go and come back, as a group would have it; and somebody else who has them meanwhile.
 
-use super::*;
+use super::{log::Befalls, *};
 
 /// What the group wants.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl World {
 
     /// Makes these partitions ours. What the start finds out, and what the user then wants, is told in begins.rs. Here it is
     /// as it ought to be.
-    pub(super) fn assign(&mut self, life: &mut Life, keys: &[Key]) {
+    pub(super) fn assign(&mut self, life: &mut Life, keys: &[Key]) -> Result<(), Violation> {
         let mut taken: Vec<Taken> = Vec::new();
         for topic in &self.topics {
             let there = topic.logs.keys().copied().collect();
@@ -63,6 +63,7 @@ impl World {
             life.committed.remove(key);
         }
         life.scheduler.assign(taken, life.now);
+        self.adopted(life, keys)
     }
 
     fn assignment(&self, life: &mut Life, key: Key) -> Assignment {
@@ -87,7 +88,7 @@ impl World {
     }
 
     /// Where whoever has a partition next begins.
-    fn start_of(&self, key: Key) -> i64 {
+    pub(super) fn start_of(&self, key: Key) -> i64 {
         let (log, committed) = (self.log(key), self.committed.get(&key).copied());
         let start = committed.unwrap_or_else(|| log.entries.first().map_or(log.end, |first| first.offset));
         let parted = self.epochs.get(&key).and_then(|epoch| log.end_of_epoch(*epoch));
@@ -99,13 +100,15 @@ impl World {
         match what {
             Comes::Revoked(keys) => {
                 let keys: Vec<_> = keys.into_iter().filter(|key| life.ours.contains_key(key)).collect();
-                // How long what runs is waited for is planned below.
-                let until = life.now + Duration::from_secs(86_400);
+                // How long what runs is waited for may be planned below.
+                let patience = Duration::from_millis([self.rng.u64(0..50), 86_400_000][self.rng.usize(0..2)]);
+                let until = life.now + patience;
                 life.scheduler.revoke(&self.sources(&keys), until, life.now);
                 for key in keys {
-                    if !life.leaving.insert(key) {
+                    if life.leaving.contains_key(&key) {
                         continue;
                     }
+                    life.leaving.insert(key, until);
                     // Where nothing fails, all that runs comes to its end.
                     if !life.fault_free || self.rng.bool() {
                         let patience = Duration::from_millis(self.rng.u64(0..2000));
@@ -131,7 +134,7 @@ impl World {
             Comes::Assigned(key) => {
                 if running && !life.ours.contains_key(&key) {
                     self.work_elsewhere(life, key);
-                    self.assign(life, &[key]);
+                    self.assign(life, &[key])?;
                 }
             }
         }
@@ -144,13 +147,17 @@ impl World {
 
     /// The scheduler says that nothing of a partition is left to do, and that all that was done is committed.
     pub(super) fn settled(&mut self, life: &mut Life, key: Key) -> Result<(), Violation> {
-        promise!(life.leaving.contains(&key), "10: {key:?} is said to be settled, and was not to go");
+        let until = life.leaving.get(&key).copied();
+        let Some(until) = until else { return Err(format!("10: {key:?} is said to be settled, and was not to go")) };
         let mut running = life.running.iter().filter(|(id, at)| at.0 == key && !life.parted.contains(id));
         let odd = life.is_odd(key.0);
-        promise!(odd || running.next().is_none(), "3: {key:?} is said to be settled, and {:?} runs", life.running);
-        if odd {
+        let late = life.now >= until;
+        let quiet = running.next().is_none();
+        promise!(odd || late || quiet, "3: {key:?} is said to be settled, and {:?} runs", life.running);
+        if odd || !quiet {
             life.torn.insert(key);
-        } else {
+        }
+        if !odd && life.now < until + LAST_COMMIT {
             self.check_nothing_is_repeated(life, key, |_| false)?;
         }
         life.scheduler.release(&self.sources(&[key]), life.now);
@@ -160,6 +167,7 @@ impl World {
 
     /// A partition is not ours any more, and will be again.
     fn part(&mut self, life: &mut Life, key: Key) {
+        self.orphan(life, key);
         life.ours.remove(&key);
         life.leaving.remove(&key);
         let lives = life.lives.iter().filter(|(_, of)| **of == key);
@@ -168,11 +176,15 @@ impl World {
         life.seen.remove(&key);
         // The next to have it finds out by itself.
         self.gone.retain(|at, _| at.0 != key);
-        let away = if self.rng.bool() { 5 } else { 300 };
-        life.plan(Duration::from_millis(self.rng.u64(0..away)), Happening::Comes(Comes::Assigned(key)));
+        let most = if self.rng.bool() { 5 } else { 300 };
+        let away = Duration::from_millis(self.rng.u64(0..most));
+        if life.losses && self.rng.u8(0..4) == 0 {
+            life.plan(away / 2, Happening::Befalls(Befalls::Recreated));
+        }
+        life.plan(away, Happening::Comes(Comes::Assigned(key)));
     }
 
-    /// Somebody else has worked on a partition, and stands further on.
+    /// Somebody else has worked on a partition, and stands further on; perhaps it has finished some of what lies above, too.
     fn work_elsewhere(&mut self, life: &Life, key: Key) {
         if life.is_odd(key.0) || self.rng.bool() {
             return;
@@ -182,10 +194,12 @@ impl World {
         let count = self.rng.usize(0..6);
         let mut left = log.entries.iter().filter(|entry| entry.offset >= from);
         self.elsewhere.extend(left.by_ref().take(count).map(|entry| (key, entry.ident)));
-        self.committed.insert(key, left.next().map_or(log.end, |entry| entry.offset));
+        let committed = left.next().map_or(log.end, |entry| entry.offset);
+        let above: Vec<_> = left.take(8).copied().filter(|_| self.rng.bool()).collect();
         self.epochs.insert(key, log.epoch());
-        self.told.remove(&key);
-        self.forged.remove(&key);
+        self.committed.insert(key, committed);
+        self.elsewhere.extend(above.iter().map(|entry| (key, entry.ident)));
+        self.tell_elsewhere(key, Offset(committed), above.iter().map(|entry| Offset(entry.offset)));
     }
 
     /// The world stands still: nothing may be left to do.

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use super::{super::*, At, Key, group::Comes, log::Befalls, progress::Told};
+use super::{super::*, At, Key, group::Comes, log::Befalls, orphans::Orphan, progress::Told};
 use crate::{
     fate::{Kind, Verdict},
     progress::Finished,
@@ -89,7 +89,15 @@ pub(super) struct Life {
     /// In which leader epoch each of them was then.
     pub(super) epochs: BTreeMap<Key, i32>,
     pub(super) held: usize,
+    /// The same, by the life that it was fetched in.
+    pub(super) held_by: BTreeMap<AssignmentId, usize>,
     pub(super) running: BTreeSet<(AssignmentId, At)>,
+    /// What was given to a worker that runs something else.
+    pub(super) loaded: BTreeSet<(AssignmentId, At)>,
+    /// What ran when its partition went.
+    pub(super) orphans: BTreeMap<(AssignmentId, At), Orphan>,
+    /// Who has adopted what.
+    pub(super) heirs: BTreeMap<(AssignmentId, At), AssignmentId>,
     pub(super) begun: BTreeSet<(AssignmentId, At)>,
     pub(super) finished: BTreeSet<At>,
     /// What the commits said at the start.
@@ -120,8 +128,10 @@ pub(super) struct Life {
     /// The partitions that are ours, each with the number of its assignment.
     pub(super) ours: BTreeMap<Key, u64>,
     pub(super) assigned: u64,
-    /// Those of them that are to go.
-    pub(super) leaving: BTreeSet<Key>,
+    /// Those of them that are to go, and until when what runs is waited for.
+    pub(super) leaving: BTreeMap<Key, Instant>,
+    /// Something befalls the topics.
+    pub(super) losses: bool,
     /// Which partition each life is of.
     pub(super) lives: BTreeMap<AssignmentId, Key>,
     /// Lives of partitions that are not ours any more.
@@ -162,7 +172,11 @@ impl Life {
             seen: BTreeMap::new(),
             epochs: BTreeMap::new(),
             held: 0,
+            held_by: BTreeMap::new(),
             running: BTreeSet::new(),
+            loaded: BTreeSet::new(),
+            orphans: BTreeMap::new(),
+            heirs: BTreeMap::new(),
             begun: BTreeSet::new(),
             finished: BTreeSet::new(),
             known: BTreeMap::new(),
@@ -181,7 +195,8 @@ impl Life {
             unseen: false,
             ours: BTreeMap::new(),
             assigned: 0,
-            leaving: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            losses: false,
             lives: BTreeMap::new(),
             parted: BTreeSet::new(),
             losses_left: 3,

@@ -44,6 +44,16 @@ impl World {
         Ok(all)
     }
 
+    /// Somebody else has committed, and says that these are finished, too.
+    pub(super) fn tell_elsewhere(&mut self, key: Key, offset: Offset, finished: impl Iterator<Item = Offset>) {
+        let says: Finished = finished.map(|offset| Run::new(offset, offset.next())).collect();
+        let place = Place { topic: self.topics[key.0].id(), partition: key.1, offset };
+        let text = encode(&place, &says, MOST_UNITS).text;
+        self.forged.remove(&key);
+        let topic = TopicIndex(0);
+        self.told.insert(key, Told { text, says, reach: None, said: Said::All, topic });
+    }
+
     fn check_told(&self, life: &Life, key: Key, base: Offset, told: &Told) -> Result<(), Violation> {
         let partition = format!("t{}-{}", key.0, key.1);
         for entry in &self.log(key).entries {
@@ -53,9 +63,9 @@ impl World {
             let says = told.says.contains(offset);
             promise!(!says || finished || known, "1: the commit of {partition}:{base} says that {offset} is finished");
             let beyond = offset < base || told.reach.is_some_and(|reach| offset >= reach);
-            // Of a fault the world may know before the scheduler does; and what was answered in an earlier life counts as
-            // finished before it is answered again.
-            let once = self.ran.get(&at) == Some(&1);
+            // Of a fault the world may know before the scheduler does; and what was answered in an earlier life, or by somebody
+            // else, counts as finished before it is answered again.
+            let once = self.ran.get(&at) == Some(&1) && !self.elsewhere.contains(&at);
             let plain = once && life.fault_free && !life.is_odd(key.0) && !life.torn.contains(&key);
             promise!(
                 says || beyond || !finished || !plain,

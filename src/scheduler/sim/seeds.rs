@@ -181,3 +181,33 @@ fn believing_progress_of_another_topic_partition_or_offset_is_caught() {
     let mut caught = (0..300).filter_map(|seed| run_in(World { gullible: true, ..World::new(seed) }, None).err());
     assert!(caught.any(|violation| violation.starts_with("1:")), "nobody noticed");
 }
+
+#[test]
+fn running_again_what_still_runs_is_caught() {
+    check_caught(Defect::NeverAdopt, "3: not adopted");
+}
+
+#[test]
+fn adopting_in_another_topic_is_caught() {
+    check_caught(Defect::AdoptAnyTopic, "4: adopted in another topic");
+}
+
+#[test]
+fn adopting_what_somebody_else_has_finished_is_caught() {
+    check_caught(Defect::AdoptFinished, "3: adopted, and finished already");
+}
+
+#[test]
+fn adopting_too_late_is_caught() {
+    check_caught(Defect::AdoptLate, "4: adopted too late");
+}
+
+#[test]
+fn adopting_what_is_being_written_is_caught() {
+    check_caught(Defect::AdoptWritten, "4: adopted, and did not run");
+}
+
+#[test]
+fn room_of_what_was_adopted_that_does_not_come_back_is_caught() {
+    check_caught(Defect::LeakAdoptedRoom, "9:");
+}

@@ -256,6 +256,8 @@ async fn carry_out<R: Handle>(shared: &Shared, request: &R, mut context: Context
         let until = again_at.map_or(deadline, |at| deadline.min(Instant::from_std(at)));
         // Over time it looks once more, and then answers with what there is.
         let _ = timeout_at(until, changed).await;
+        // While the broker is paused, nobody looks.
+        shared.resumed().await;
     }
 }
 

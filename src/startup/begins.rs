@@ -183,22 +183,21 @@ impl Begins {
             let loss = self.loss(source, (*offset, None), Why::Recreated, earliest);
             return Start::Lost(DataLoss { topic_id: *was, new_topic_id: Some(self.id), ..loss });
         }
-        if self.from == From::Stop {
+        let added = matches!(&self.sharing, Sharing::Dealt(added) if added.contains(&partition));
+        if self.from == From::Stop && !added {
             return Start::Nowhere;
         }
         let highest = self.committed.keys().next_back().filter(|_| !matches!(self.sharing, Sharing::Dealt(_)));
         let Some(highest) = highest else {
-            let added = matches!(&self.sharing, Sharing::Dealt(added) if added.contains(&partition));
-            if added && earliest > Offset(0) {
-                return Start::Lost(self.loss(source, (Offset(0), Some(earliest + -1)), Why::Deleted, earliest));
-            }
             let start = if self.from == From::Latest && !added { latest } else { earliest };
-            if !added && !self.committed.is_empty() && start > Offset(0) {
+            // Of a group without any offset, that is what was asked for.
+            if start > Offset(0) && (added || !self.committed.is_empty()) {
                 tracing::warn!(
                     partition = %source,
                     start = start.0,
-                    "no committed offset, but others have one: beginning where --from says, and what lies before it is not \
-                     worked off"
+                    added,
+                    "no committed offset, but others have one, or the partition is new: beginning where --from says, and \
+                     what lies before it is not worked off"
                 );
             }
             return Start::At(start);
@@ -392,6 +391,9 @@ mod tests {
         check(&dealt, 0, 20, None);
         check(&dealt, 3, 10, None);
         check(&dealt, 1, 12, None);
+        let stop = Begins { from: From::Stop, ..dealt };
+        assert!(matches!(begin(&stop, 0), Err(RunError::NoOffset { .. })));
+        check(&stop, 3, 10, None);
     }
 
     #[test]

@@ -4,20 +4,20 @@
 //!   Membership ──Request──▶ kafka/wire ──Answer──▶ Membership
 //!        │ Change                                              ▲ released, leave
 //!        ▼                                                     │
-//!   assigned: where does each partition begin? ──Deal──▶ ENGINE ──Order──┘
-//!   revoked, lost: ────────────────────────────────────▶
+//!      Dealer ──Find──▶ where does each partition begin? ──Deal──▶ ENGINE ──Order──┘
+//!        └──────Tell: revoked, lost ─────────────────────────────▶
 //! ```
 //!
 //! It is a task of its own, with connections of its own, so that heartbeats wait for nothing: neither for tasks, nor for
 //! commits, nor for finding out where a new partition begins.
 //!
-//! Whatever happens is told to the engine first and to the [`Standing`] afterwards, so that what finds the standing changed
-//! can rely on the engine knowing.
-//!
-//! Deliberately not here: when to ask what (`membership.rs`), and what becomes of tasks (`scheduler/leaving.rs`).
+//! Deliberately not here: when to ask what (`membership.rs`), what a change means (`group/dealer.rs`), and what becomes of
+//! tasks (`scheduler/leaving.rs`).
+
+pub(crate) mod dealer;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,14 +25,15 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
+use self::dealer::{Dealer, Find, Step, Terms};
 use crate::{
     backoff::Backoff,
     config::Config,
     error::RunError,
-    kafka::wire::{self, Cluster, Identity},
+    kafka::wire::{Cluster, Identity},
     membership::{
-        Change, Fatal, Lane, Membership, News, Settings, Ticket, Topics,
-        exchange::{Answer, ByName, Refusal, Request},
+        Lane, Membership, Settings, Ticket, Topics,
+        exchange::{Answer, Refusal, Request},
     },
     record::TopicPartition,
     standing::{Era, State},
@@ -79,23 +80,16 @@ type Dealing = (u64, Result<Dealt, RunError>);
 pub(crate) struct Steward {
     config: Arc<Config>,
     cluster: Cluster,
-    membership: Membership,
-    session_timeout: Duration,
+    dealer: Dealer,
     standing: watch::Sender<State>,
     deals: mpsc::Sender<Deal>,
     orders: mpsc::Receiver<Order>,
     /// What is under way in each lane.
     talk: Option<BoxFuture<'static, Said>>,
     beat: Option<BoxFuture<'static, Said>>,
-    /// The partitions that it is being found out about where they begin, by number.
-    dealing: BTreeMap<u64, BTreeSet<TopicPartition>>,
     dealt: FuturesUnordered<BoxFuture<'static, Dealing>>,
-    deal_number: u64,
     looking: Option<BoxFuture<'static, Result<Looked, String>>>,
     next_look: Instant,
-    /// Every partition that there was when its topic was first seen; those that come later are new, and begin at the
-    /// earliest.
-    first_seen: BTreeMap<Arc<str>, i32>,
 }
 
 /// What a look at the topics has shown.
@@ -118,25 +112,27 @@ impl Steward {
         let settings = config.membership.settings();
         let Settings { session_timeout, .. } = settings;
         let topics = config.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let membership = Membership::new(settings, topics, now);
+        let terms = Terms {
+            group: config.group.clone(),
+            session_timeout,
+            revoke_grace: config.membership.revoke_grace(false),
+            eager_grace: config.membership.revoke_grace(true),
+        };
+        let dealer = Dealer::new(Membership::new(settings, topics, now), terms);
         let (deal, deals) = mpsc::channel(64);
         let (order, orders) = mpsc::channel(64);
         let steward = Self {
             config,
             cluster,
-            membership,
-            session_timeout,
+            dealer,
             standing,
             deals: deal,
             orders,
             talk: None,
             beat: None,
-            dealing: BTreeMap::new(),
             dealt: FuturesUnordered::new(),
-            deal_number: 0,
             looking: None,
             next_look: now,
-            first_seen: BTreeMap::new(),
         };
         (steward, Link { deals, orders: order })
     }
@@ -145,16 +141,16 @@ impl Steward {
     pub(crate) async fn run(mut self) {
         loop {
             let now = Instant::now();
-            while let Some((ticket, request)) = self.membership.poll_request(now) {
+            while let Some((ticket, request)) = self.dealer.membership.poll_request(now) {
                 self.ask(ticket, request);
             }
-            while let Some(change) = self.membership.poll_change() {
-                if self.take_in(change).await.is_err() {
+            while let Some(step) = self.dealer.poll_step(now) {
+                if self.carry_out(step).await.is_err() {
                     return;
                 }
             }
             self.tell_standing();
-            if self.membership.is_over() {
+            if self.dealer.membership.is_over() {
                 return;
             }
             self.look_up(now);
@@ -166,8 +162,13 @@ impl Steward {
 
     /// Waits for the next thing to happen, and takes it in.
     async fn wait(&mut self) -> Result<(), Gone> {
-        let due =
-            self.membership.poll_timeout().into_iter().chain(self.looking.is_none().then_some(self.next_look)).min();
+        let due = self
+            .dealer
+            .membership
+            .poll_timeout()
+            .into_iter()
+            .chain(self.looking.is_none().then_some(self.next_look))
+            .min();
         let timeout = async {
             match due {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -177,18 +178,18 @@ impl Steward {
         tokio::select! {
             biased;
             (ticket, answer) = slot(&mut self.talk) => {
-                self.membership.handle_answer(ticket, answer, Instant::now());
+                self.dealer.membership.handle_answer(ticket, answer, Instant::now());
             }
             (ticket, answer) = slot(&mut self.beat) => {
-                self.membership.handle_answer(ticket, answer, Instant::now());
+                self.dealer.membership.handle_answer(ticket, answer, Instant::now());
             }
             order = self.orders.recv() => match order {
-                Some(Order::Released(partitions)) => self.released(&partitions),
-                Some(Order::Leave) => self.membership.leave(Instant::now()),
+                Some(Order::Released(partitions)) => self.dealer.released(&partitions, Instant::now()),
+                Some(Order::Leave) => self.dealer.membership.leave(Instant::now()),
                 // An engine that is gone has said why.
                 None => return Err(Gone),
             },
-            Some((number, dealt)) = self.dealt.next() => self.hand_over(number, dealt).await?,
+            Some((number, dealt)) = self.dealt.next() => self.dealer.hand_over(number, dealt),
             looked = slot(&mut self.looking) => self.looked(looked),
             () = timeout => {}
         }
@@ -209,102 +210,32 @@ impl Steward {
         *lane = Some(async move { (ticket, cluster.group_request(&group, &request, until).await) }.boxed());
     }
 
-    async fn take_in(&mut self, change: Change) -> Result<(), Gone> {
-        match change {
-            Change::Assigned { partitions, .. } => {
-                self.tell_standing();
-                self.deal(partitions);
-            }
-            Change::Revoked { partitions } => self.revoke(partitions).await?,
-            Change::Lost { partitions, why } => {
-                tracing::warn!(partitions = flat(&partitions).count(), "lost: {why}");
-                self.dealing.clear();
-                self.dealt = FuturesUnordered::new();
-                let era = self.standing.borrow().era + 1;
-                self.tell(Deal::Lost(flat(&partitions).collect(), era)).await?;
-                self.standing.send_modify(|state| (state.era, state.identity) = (era, None));
-            }
-            Change::Epoch(_) => self.tell_standing(),
-            Change::News(news) => {
-                match news {
-                    News::FallsBack { .. } | News::Begins { .. } | News::Ends { .. } => tracing::info!("{news}"),
-                    News::InstanceHeld { .. } => tracing::warn!("{news}"),
+    async fn carry_out(&mut self, step: Step) -> Result<(), Gone> {
+        match step {
+            Step::Find(find) => self.find(find),
+            Step::Stand => self.tell_standing(),
+            Step::Tell(deal) => {
+                if matches!(deal, Deal::Lost(..)) {
+                    // Nobody wants to know any more where what is lost begins.
+                    self.dealt = FuturesUnordered::new();
                 }
-                if matches!(news, News::Ends { held: 0, .. }) {
-                    self.tell(Deal::Nothing).await?;
-                }
+                self.tell(deal).await?;
             }
-            Change::Fatal(why) => self.tell(Deal::Fatal(fatal(&self.config.group, why))).await?,
         }
         Ok(())
     }
 
     /// Finds out where partitions begin, for as long as it takes.
-    fn deal(&mut self, partitions: ByName) {
-        let Some(identity) = self.identity() else { return };
-        let number = self.deal_number;
-        self.deal_number += 1;
-        self.dealing.insert(number, flat(&partitions).collect());
-        let later = |at: &TopicPartition| self.first_seen.get(&at.topic).is_some_and(|count| at.partition >= *count);
-        let added = flat(&partitions).filter(later).collect();
+    fn find(&mut self, find: Find) {
+        let Some(identity) = self.dealer.state().identity else { return };
         let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
-        self.dealt.push(
-            async move { (number, deal_patiently(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
-        );
-    }
-
-    async fn hand_over(&mut self, number: u64, dealt: Result<Dealt, RunError>) -> Result<(), Gone> {
-        let Some(wanted) = self.dealing.remove(&number) else { return Ok(()) };
-        match dealt {
-            Ok(mut dealt) => {
-                dealt.keep(&wanted);
-                self.tell(Deal::Taken(dealt)).await
-            }
-            Err(error) => self.tell(Deal::Fatal(error)).await,
-        }
-    }
-
-    /// What the engine has not even begun with is released at once.
-    async fn revoke(&mut self, partitions: ByName) -> Result<(), Gone> {
-        let mut all: BTreeSet<_> = flat(&partitions).collect();
-        let mut unbegun = Vec::new();
-        for dealing in self.dealing.values_mut() {
-            unbegun.extend(dealing.extract_if(.., |at| all.remove(at)));
-        }
-        if !all.is_empty() {
-            let until = Instant::now() + self.config.membership.revoke_grace(self.membership.is_eager());
-            self.tell(Deal::Revoked(all.into_iter().collect(), until)).await?;
-        }
-        self.released(&unbegun);
-        Ok(())
-    }
-
-    fn released(&mut self, partitions: &[TopicPartition]) {
-        if partitions.is_empty() {
-            return;
-        }
-        let mut by_name = ByName::new();
-        for at in partitions {
-            by_name.entry(Arc::clone(&at.topic)).or_default().insert(at.partition);
-        }
-        self.membership.released(&by_name, Instant::now());
-    }
-
-    fn identity(&self) -> Option<Identity> {
-        let epoch = self.membership.epoch()?;
-        let (member, instance, number) = (Arc::clone(&epoch.member), epoch.instance.clone(), epoch.number);
-        let epoch = match self.membership.is_classic() {
-            true => wire::Epoch::Generation(number),
-            false => wire::Epoch::Member(number),
-        };
-        Some(Identity { member, instance, epoch })
+        self.dealt
+            .push(async move { (find.number, deal_patiently(&config, &cluster, &identity, &find).await) }.boxed());
     }
 
     fn tell_standing(&mut self) {
-        let identity = self.identity();
-        let good_until = self.membership.acknowledged_at().map(|at| at + self.session_timeout);
+        let new = self.dealer.state();
         self.standing.send_if_modified(|state| {
-            let new = State { era: state.era, identity, good_until };
             let changed = *state != new;
             *state = new;
             changed
@@ -320,14 +251,14 @@ impl Steward {
         if self.looking.is_some() {
             return;
         }
-        if self.membership.wants_topics() {
+        if self.dealer.membership.wants_topics() {
             self.next_look = self.next_look.min(now + LOOK_UP_AGAIN);
         }
         if now < self.next_look {
             return;
         }
         let (cluster, config) = (self.cluster.clone(), Arc::clone(&self.config));
-        let watched = self.membership.watched();
+        let watched = self.dealer.membership.watched();
         self.looking = Some(async move { look(&cluster, &config, watched).await }.boxed());
     }
 
@@ -336,14 +267,11 @@ impl Steward {
         match looked {
             Ok(Looked { topics, matching }) => {
                 self.next_look = now + LOOK_UP;
-                for (name, (_, partitions)) in &topics {
-                    self.first_seen.entry(Arc::clone(name)).or_insert(*partitions);
-                }
                 if let Some(matching) = matching {
                     // A topic that comes later is new as a whole.
-                    self.membership.subscribe(matching, now);
+                    self.dealer.membership.subscribe(matching, now);
                 }
-                self.membership.topics(topics, now);
+                self.dealer.topics(topics, now);
             }
             Err(error) => {
                 self.next_look = now + LOOK_UP_AGAIN;
@@ -362,12 +290,6 @@ async fn slot<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     let done = future.await;
     *slot = None;
     done
-}
-
-fn flat(partitions: &ByName) -> impl Iterator<Item = TopicPartition> {
-    partitions
-        .iter()
-        .flat_map(|(topic, numbers)| numbers.iter().map(|number| TopicPartition::new(Arc::clone(topic), *number)))
 }
 
 async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<Arc<str>>) -> Result<Looked, String> {
@@ -395,12 +317,11 @@ async fn deal_patiently(
     config: &Config,
     cluster: &Cluster,
     identity: &Identity,
-    partitions: &ByName,
-    added: &BTreeSet<TopicPartition>,
+    find: &Find,
 ) -> Result<Dealt, RunError> {
     let mut backoff = Backoff::new();
     loop {
-        let reason = match startup::deal(config, cluster, identity, partitions, added).await {
+        let reason = match startup::deal(config, cluster, identity, &find.partitions, &find.added).await {
             Ok(dealt) => return Ok(dealt),
             Err(startup::Trouble::Final(error)) => return Err(error),
             Err(startup::Trouble::Passing(reason)) => reason,
@@ -410,13 +331,5 @@ async fn deal_patiently(
             tracing::warn!("cannot begin with new partitions, trying again: {reason}");
         }
         tokio::time::sleep(wait).await;
-    }
-}
-
-fn fatal(group: &str, why: Fatal) -> RunError {
-    let reason = format!("group {group}: {why}");
-    match why {
-        Fatal::FencedInstance(_) | Fatal::InstanceHeld(_) => RunError::NotAlone { reason },
-        _ => RunError::Unavailable { reason },
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     backoff::Backoff,
     config::Config,
     error::RunError,
-    kafka::wire::{Cluster, Identity},
+    kafka::wire::Cluster,
     membership::{
         Lane, Membership, Settings, Ticket, Topics,
         exchange::{Answer, Refusal, Request},
@@ -118,7 +118,7 @@ impl Steward {
             revoke_grace: config.membership.revoke_grace(false),
             eager_grace: config.membership.revoke_grace(true),
         };
-        let dealer = Dealer::new(Membership::new(settings, topics, now), terms);
+        let dealer = Dealer::new(Membership::new(settings, topics, now), terms, now);
         let (deal, deals) = mpsc::channel(64);
         let (order, orders) = mpsc::channel(64);
         let steward = Self {
@@ -185,7 +185,7 @@ impl Steward {
             }
             order = self.orders.recv() => match order {
                 Some(Order::Released(partitions)) => self.dealer.released(&partitions, Instant::now()),
-                Some(Order::Leave) => self.dealer.membership.leave(Instant::now()),
+                Some(Order::Leave) => self.dealer.leave(Instant::now()),
                 // An engine that is gone has said why.
                 None => return Err(Gone),
             },
@@ -227,10 +227,8 @@ impl Steward {
 
     /// Finds out where partitions begin, for as long as it takes.
     fn find(&mut self, find: Find) {
-        let Some(identity) = self.dealer.state().identity else { return };
-        let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
-        self.dealt
-            .push(async move { (find.number, deal_patiently(&config, &cluster, &identity, &find).await) }.boxed());
+        let (config, cluster, standing) = (Arc::clone(&self.config), self.cluster.clone(), self.standing.subscribe());
+        self.dealt.push(async move { (find.number, deal_patiently(&config, &cluster, standing, &find).await) }.boxed());
     }
 
     fn tell_standing(&mut self) {
@@ -313,15 +311,24 @@ async fn look(cluster: &Cluster, config: &Config, watched: BTreeSet<Arc<str>>) -
     Ok(Looked { topics: topics.collect(), matching: None })
 }
 
+/// Asks as whoever we are at each attempt: the epoch may have moved on meanwhile, and KIP-848 tells nothing to one of before.
 async fn deal_patiently(
     config: &Config,
     cluster: &Cluster,
-    identity: &Identity,
+    mut standing: watch::Receiver<State>,
     find: &Find,
 ) -> Result<Dealt, RunError> {
     let mut backoff = Backoff::new();
     loop {
-        let reason = match startup::deal(config, cluster, identity, &find.partitions, &find.added).await {
+        let identity = standing.borrow_and_update().identity.clone();
+        let Some(identity) = identity else {
+            if standing.changed().await.is_err() {
+                // The steward is gone, and nobody waits for this.
+                std::future::pending::<()>().await;
+            }
+            continue;
+        };
+        let reason = match startup::deal(config, cluster, &identity, &find.partitions, &find.added).await {
             Ok(dealt) => return Ok(dealt),
             Err(startup::Trouble::Final(error)) => return Err(error),
             Err(startup::Trouble::Passing(reason)) => reason,

@@ -64,6 +64,8 @@ pub(crate) struct Terms {
 pub(crate) struct Dealer {
     pub(crate) membership: Membership,
     terms: Terms,
+    /// A time that has passed.
+    past: Instant,
     era: Era,
     steps: VecDeque<Step>,
     /// The partitions that it is being found out about where they begin, by number.
@@ -76,10 +78,11 @@ pub(crate) struct Dealer {
 
 impl Dealer {
     /// For a member that is about to join.
-    pub(crate) fn new(membership: Membership, terms: Terms) -> Self {
+    pub(crate) fn new(membership: Membership, terms: Terms, now: Instant) -> Self {
         Self {
             membership,
             terms,
+            past: now,
             era: 0,
             steps: VecDeque::new(),
             finding: BTreeMap::new(),
@@ -170,6 +173,13 @@ impl Dealer {
         self.membership.released(&by_name, now);
     }
 
+    /// Leaves the group. What is still to be sent is nobody's business any more: somebody else has the partitions soon.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.membership.leave(now);
+        self.era += 1;
+        self.steps.push_back(Step::Stand);
+    }
+
     /// Takes in what is known of topics.
     pub(crate) fn topics(&mut self, topics: Topics, now: Instant) {
         for (name, (_, partitions)) in &topics {
@@ -178,10 +188,11 @@ impl Dealer {
         self.membership.topics(topics, now);
     }
 
-    /// What may be sent and committed now, and as whom.
+    /// What may be sent and committed now, and as whom. Nothing where no heartbeat was acknowledged, or none since all was
+    /// lost.
     pub(crate) fn state(&self) -> State {
-        let good_until = self.membership.acknowledged_at().map(|at| at + self.terms.session_timeout);
-        State { era: self.era, identity: self.identity(), good_until }
+        let good_until = self.membership.acknowledged_at().map_or(self.past, |at| at + self.terms.session_timeout);
+        State { era: self.era, identity: self.identity(), good_until: Some(good_until) }
     }
 
     fn identity(&self) -> Option<Identity> {

@@ -40,6 +40,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::parts::Defect;
 pub use self::parts::{
     Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
     Load, Looked, MAX_LOAD, Newcomers, Rules, Said, Taken, Ticket, TopicAsk, Write, Written,
@@ -50,7 +51,7 @@ pub use self::{
     summary::{PartitionOffsets, Summary},
 };
 use self::{
-    parts::{Asked, Defect, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
+    parts::{Asked, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
     phase::Phase,
     topics::Topics,
 };

@@ -30,7 +30,7 @@ bench *ARGS:
     cargo build --release --locked
     cargo bench --locked --bench compare -- {{ARGS}}
 
-# The long forms: 100,000 seeds of the simulator, and all that is shown on real Kafkas
+# The long forms: 100,000 seeds of each simulator, and all that is shown on real Kafkas
 soak:
     LONGSHORE_SEEDS=100000 cargo test --release --locked --lib
     just kafka --long

@@ -13,6 +13,7 @@
 //! Architecture invariant: nothing else locks or reads the scheduler.
 
 mod grouped;
+pub(crate) mod share;
 #[cfg(all(test, feature = "broker"))]
 mod tests;
 
@@ -250,7 +251,7 @@ impl Engine {
             sink.as_mut().expect("the policy asks only for topics that there are").push(write);
         }
         for sink in [&mut self.replies, &mut self.dead_letters].into_iter().flatten() {
-            sink.flush(self.group.as_ref().map_or(0, |group| group.era));
+            sink.flush(self.group.as_ref().map_or(0, |group| group.share.era));
         }
     }
 

@@ -4,23 +4,22 @@
 //!   Membership ──Request──▶ kafka/wire ──Answer──▶ Membership
 //!        │ Change                                              ▲ released, leave
 //!        ▼                                                     │
-//!   assigned: where does each partition begin? ──Deal──▶ ENGINE ──Order──┘
-//!   revoked, lost: ────────────────────────────────────▶
+//!      Dealer ──Find──▶ where does each partition begin? ──Deal──▶ ENGINE ──Order──┘
+//!        └──────Tell: revoked, lost ─────────────────────────────▶
 //! ```
 //!
 //! It is a task of its own, with connections of its own, so that heartbeats wait for nothing: neither for tasks, nor for
 //! commits, nor for finding out where a new partition begins.
 //!
-//! Whatever happens is told to the engine first and to the [`Standing`] afterwards, so that what finds the standing changed
-//! can rely on the engine knowing.
-//!
-//! Deliberately not here: when to ask what (`membership.rs`), and what becomes of tasks (`scheduler/leaving.rs`).
+//! Deliberately not here: when to ask what (`membership.rs`), what a change means (`group/dealer.rs`), and what becomes of
+//! tasks (`scheduler/leaving.rs`).
+
+pub(crate) mod dealer;
 
 mod idle;
 mod look;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,6 +28,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use tokio::sync::{mpsc, watch};
 
 use self::{
+    dealer::{Dealer, Find, Step, Terms},
     idle::Idle,
     look::{Looked, look},
 };
@@ -37,12 +37,12 @@ use crate::{
     config::Config,
     error::RunError,
     gather::Gather,
-    kafka::wire::{self, Cluster, Identity},
+    kafka::wire::Cluster,
     membership::{
-        Change, Fatal, JOINING as JOINS, Lane, Membership, News, Settings, Ticket,
-        exchange::{Answer, ByName, Refusal, Request},
+        JOINING as JOINS, Lane, Membership, News, Settings, Ticket,
+        exchange::{Answer, Refusal, Request},
     },
-    record::{TopicId, TopicPartition},
+    record::TopicPartition,
     standing::{Era, State},
     startup::{self, Dealt},
 };
@@ -90,23 +90,16 @@ type Dealing = (u64, Result<Dealt, RunError>);
 pub(crate) struct Steward {
     config: Arc<Config>,
     cluster: Cluster,
-    membership: Membership,
-    session_timeout: Duration,
+    dealer: Dealer,
     standing: watch::Sender<State>,
     deals: mpsc::Sender<Deal>,
     orders: mpsc::Receiver<Order>,
     /// What is under way in each lane.
     talk: Option<BoxFuture<'static, Said>>,
     beat: Option<BoxFuture<'static, Said>>,
-    /// The partitions that it is being found out about where they begin, by number.
-    dealing: BTreeMap<u64, BTreeSet<TopicPartition>>,
     dealt: FuturesUnordered<BoxFuture<'static, Dealing>>,
-    deal_number: u64,
     looking: Option<BoxFuture<'static, Result<Looked, String>>>,
     next_look: Instant,
-    /// The topics as they were first seen, by id and partitions; what comes later is new, and begins at the earliest: the
-    /// partitions that are added, and all of a topic that comes later or is made anew.
-    first_seen: BTreeMap<Arc<str>, (TopicId, i32)>,
     /// Since when no topic matches the pattern that we subscribe by.
     unmatched_since: Option<Instant>,
     /// What is being found out while nothing is ours, and what was last said of it.
@@ -130,25 +123,27 @@ impl Steward {
         let settings = config.membership.settings();
         let Settings { session_timeout, .. } = settings;
         let topics = config.topics.iter().map(|topic| topic.as_str().into()).gather();
-        let membership = Membership::new(settings, topics, now);
+        let terms = Terms {
+            group: config.group.clone(),
+            session_timeout,
+            revoke_grace: config.membership.revoke_grace(false),
+            eager_grace: config.membership.revoke_grace(true),
+        };
+        let dealer = Dealer::new(Membership::new(settings, topics, now), terms, now);
         let (deal, deals) = mpsc::channel(64);
         let (order, orders) = mpsc::channel(64);
         let steward = Self {
             config,
             cluster,
-            membership,
-            session_timeout,
+            dealer,
             standing,
             deals: deal,
             orders,
             talk: None,
             beat: None,
-            dealing: BTreeMap::new(),
             dealt: FuturesUnordered::new(),
-            deal_number: 0,
             looking: None,
             next_look: now,
-            first_seen: BTreeMap::new(),
             unmatched_since: None,
             idle: None,
             idle_because: String::new(),
@@ -162,16 +157,16 @@ impl Steward {
     pub(crate) async fn run(mut self) {
         loop {
             let now = Instant::now();
-            while let Some((ticket, request)) = self.membership.poll_request(now) {
+            while let Some((ticket, request)) = self.dealer.membership.poll_request(now) {
                 self.ask(ticket, request);
             }
-            while let Some(change) = self.membership.poll_change() {
-                if self.take_in(change).await.is_err() {
+            while let Some(step) = self.dealer.poll_step(now) {
+                if self.carry_out(step).await.is_err() {
                     return;
                 }
             }
             self.tell_standing();
-            if self.membership.is_over() {
+            if self.dealer.membership.is_over() {
                 return;
             }
             self.look_up(now);
@@ -186,7 +181,7 @@ impl Steward {
     async fn wait(&mut self) -> Result<(), Gone> {
         let look = self.looking.is_none().then_some(self.next_look);
         let say = self.rebalance.filter(|_| self.unmatched_since.is_none()).map(|(_, say_at)| say_at);
-        let due = self.membership.poll_timeout().into_iter().chain(look).chain(say).min();
+        let due = self.dealer.membership.poll_timeout().into_iter().chain(look).chain(say).min();
         let timeout = async {
             match due {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -198,12 +193,12 @@ impl Steward {
             said = slot(&mut self.talk) => self.answered(said),
             said = slot(&mut self.beat) => self.answered(said),
             order = self.orders.recv() => match order {
-                Some(Order::Released(partitions)) => self.released(&partitions),
-                Some(Order::Leave) => self.membership.leave(Instant::now()),
+                Some(Order::Released(partitions)) => self.dealer.released(&partitions, Instant::now()),
+                Some(Order::Leave) => self.dealer.leave(Instant::now()),
                 // An engine that is gone has said why.
                 None => return Err(Gone),
             },
-            Some((number, dealt)) = self.dealt.next() => self.hand_over(number, dealt).await?,
+            Some((number, dealt)) = self.dealt.next() => self.dealer.hand_over(number, dealt),
             looked = slot(&mut self.looking) => self.looked(looked).await?,
             idle = slot(&mut self.idle) => self.is_idle(idle).await?,
             () = timeout => {}
@@ -234,7 +229,7 @@ impl Steward {
             }
             _ => _ = self.trouble.reset(),
         }
-        self.membership.handle_answer(ticket, answer, Instant::now());
+        self.dealer.membership.handle_answer(ticket, answer, Instant::now());
     }
 
     /// Says of a rebalance that takes long what it may wait for.
@@ -251,25 +246,23 @@ impl Steward {
         );
     }
 
-    async fn take_in(&mut self, change: Change) -> Result<(), Gone> {
-        match change {
-            Change::Assigned { partitions, .. } => {
+    async fn carry_out(&mut self, step: Step) -> Result<(), Gone> {
+        match step {
+            Step::Find(find) => {
                 self.idle = None;
-                self.tell_standing();
-                self.deal(partitions);
+                self.find(find);
             }
-            Change::Revoked { partitions } => self.revoke(partitions).await?,
-            Change::Lost { partitions, why } => {
-                tracing::warn!(partitions = flat(&partitions).count(), "lost: {why}");
-                self.dealing.clear();
-                self.dealt = FuturesUnordered::new();
-                let era = self.standing.borrow().era + 1;
-                self.tell(Deal::Lost(flat(&partitions).collect(), era)).await?;
-                self.standing.send_modify(|state| (state.era, state.identity) = (era, None));
+            Step::Stand => self.tell_standing(),
+            Step::News(news) => self.tell_news(&news),
+            Step::Tell(deal) => {
+                match &deal {
+                    Deal::Taken(dealt) => dealt.tell(&self.config),
+                    // Nobody wants to know any more where what is lost begins.
+                    Deal::Lost(..) => self.dealt = FuturesUnordered::new(),
+                    _ => {}
+                }
+                self.tell(deal).await?;
             }
-            Change::Epoch(_) => self.tell_standing(),
-            Change::News(news) => self.tell_news(&news),
-            Change::Fatal(why) => self.tell(Deal::Fatal(fatal(&self.config.group, why))).await?,
         }
         Ok(())
     }
@@ -316,73 +309,20 @@ impl Steward {
     }
 
     /// Finds out where partitions begin, for as long as it takes.
-    fn deal(&mut self, partitions: ByName) {
-        let Some(identity) = self.identity() else { return };
-        let number = self.deal_number;
-        self.deal_number += 1;
-        self.dealing.insert(number, flat(&partitions).gather());
-        let later =
-            |at: &TopicPartition| self.first_seen.get(&at.topic).is_some_and(|(_, count)| at.partition >= *count);
-        let added = flat(&partitions).filter(later).gather();
-        let (config, cluster) = (Arc::clone(&self.config), self.cluster.clone());
+    fn find(&mut self, find: Find) {
+        let (config, cluster, standing) = (Arc::clone(&self.config), self.cluster.clone(), self.standing.subscribe());
         self.dealt.push(
-            async move { (number, startup::deal(&config, &cluster, &identity, &partitions, &added).await) }.boxed(),
+            async move {
+                let Find { number, partitions, added } = find;
+                (number, startup::deal(&config, &cluster, standing, &partitions, &added).await)
+            }
+            .boxed(),
         );
     }
 
-    async fn hand_over(&mut self, number: u64, dealt: Result<Dealt, RunError>) -> Result<(), Gone> {
-        let Some(wanted) = self.dealing.remove(&number) else { return Ok(()) };
-        match dealt {
-            Ok(mut dealt) => {
-                dealt.keep(&wanted);
-                dealt.tell(&self.config);
-                self.tell(Deal::Taken(dealt)).await
-            }
-            Err(error) => self.tell(Deal::Fatal(error)).await,
-        }
-    }
-
-    /// What the engine has not even begun with is released at once.
-    async fn revoke(&mut self, partitions: ByName) -> Result<(), Gone> {
-        let mut all: BTreeSet<_> = flat(&partitions).gather();
-        let mut unbegun = Vec::new();
-        for dealing in self.dealing.values_mut() {
-            unbegun.extend(dealing.extract_if(.., |at| all.remove(at)));
-        }
-        if !all.is_empty() {
-            let until = Instant::now() + self.config.membership.revoke_grace(self.membership.is_eager());
-            self.tell(Deal::Revoked(all.into_iter().collect(), until)).await?;
-        }
-        self.released(&unbegun);
-        Ok(())
-    }
-
-    fn released(&mut self, partitions: &[TopicPartition]) {
-        if partitions.is_empty() {
-            return;
-        }
-        let mut by_name = ByName::new();
-        for at in partitions {
-            by_name.entry(Arc::clone(&at.topic)).or_default().insert(at.partition);
-        }
-        self.membership.released(&by_name, Instant::now());
-    }
-
-    fn identity(&self) -> Option<Identity> {
-        let epoch = self.membership.epoch()?;
-        let (member, instance, number) = (Arc::clone(&epoch.member), epoch.instance.clone(), epoch.number);
-        let epoch = match self.membership.is_classic() {
-            true => wire::Epoch::Generation(number),
-            false => wire::Epoch::Member(number),
-        };
-        Some(Identity { member, instance, epoch })
-    }
-
     fn tell_standing(&mut self) {
-        let identity = self.identity();
-        let good_until = self.membership.acknowledged_at().map(|at| at + self.session_timeout);
+        let new = self.dealer.state();
         self.standing.send_if_modified(|state| {
-            let new = State { era: state.era, identity, good_until };
             let changed = *state != new;
             *state = new;
             changed
@@ -398,14 +338,14 @@ impl Steward {
         if self.looking.is_some() {
             return;
         }
-        if self.membership.wants_topics() {
+        if self.dealer.membership.wants_topics() {
             self.next_look = self.next_look.min(now + LOOK_UP_AGAIN);
         }
         if now < self.next_look {
             return;
         }
         let (cluster, config) = (self.cluster.clone(), Arc::clone(&self.config));
-        let watched = self.membership.watched();
+        let watched = self.dealer.membership.watched();
         self.looking = Some(async move { look(&cluster, &config, watched).await }.boxed());
     }
 
@@ -414,19 +354,11 @@ impl Steward {
         match looked {
             Ok(Looked { topics, matching }) => {
                 self.next_look = now + LOOK_UP;
-                let first = self.first_seen.is_empty();
-                for (name, (id, partitions)) in &topics {
-                    let count = if first { *partitions } else { 0 };
-                    let seen = self.first_seen.entry(Arc::clone(name)).or_insert((*id, count));
-                    if seen.0 != *id {
-                        *seen = (*id, 0);
-                    }
-                }
                 if let Some(matching) = matching {
                     self.matches(!matching.is_empty(), now).await?;
-                    self.membership.subscribe(matching, now);
+                    self.dealer.membership.subscribe(matching, now);
                 }
-                self.membership.topics(topics, now);
+                self.dealer.topics(topics, now);
             }
             Err(error) => {
                 self.next_look = now + LOOK_UP_AGAIN;
@@ -469,18 +401,4 @@ async fn slot<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     let done = future.await;
     *slot = None;
     done
-}
-
-fn flat(partitions: &ByName) -> impl Iterator<Item = TopicPartition> {
-    partitions
-        .iter()
-        .flat_map(|(topic, numbers)| numbers.iter().map(|number| TopicPartition::new(Arc::clone(topic), *number)))
-}
-
-fn fatal(group: &str, why: Fatal) -> RunError {
-    let reason = format!("group {group}: {why}");
-    match why {
-        Fatal::FencedInstance(_) | Fatal::InstanceHeld(_) => RunError::NotAlone { reason },
-        _ => RunError::Unavailable { reason },
-    }
 }

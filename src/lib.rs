@@ -86,6 +86,8 @@ mod startup;
 pub mod task;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod together;
 pub mod tracker;
 mod varint;
 mod watched;

@@ -40,7 +40,7 @@ mod holdings;
 mod lane;
 mod member;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 #[cfg(test)]
 mod tests;
 
@@ -251,6 +251,12 @@ impl Membership {
     /// then on, and not for longer.
     pub(crate) fn acknowledged_at(&self) -> Option<Instant> {
         self.member.acknowledged_at
+    }
+
+    /// Breaks a promise from now on.
+    #[cfg(test)]
+    pub(crate) fn break_promise(&mut self, defect: Option<Defect>) {
+        self.member.defect = defect;
     }
 
     /// What is ours, with what is leaving.

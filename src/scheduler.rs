@@ -42,6 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::parts::Defect;
 pub use self::parts::{
     Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
     Load, Looked, MAX_LOAD, Newcomers, Rules, Said, Taken, Ticket, TopicAsk, Write, Written,
@@ -53,7 +54,7 @@ pub use self::{
 };
 use self::{
     orphans::Orphans,
-    parts::{Asked, Defect, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
+    parts::{Asked, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
     phase::Phase,
     topics::Topics,
 };

@@ -30,6 +30,23 @@ pub(crate) struct State {
     pub(crate) good_until: Option<Instant>,
 }
 
+impl State {
+    /// Whether what set out in this era may be sent at this time.
+    pub(crate) fn may(&self, era: Era, now: Instant) -> May {
+        match self.good_until {
+            _ if era < self.era => May::Never,
+            Some(until) if now >= until => May::Wait,
+            _ => May::Send,
+        }
+    }
+
+    /// As whom to commit at this time what was worked off in this era; `None` if that may not be committed, now or ever.
+    pub(crate) fn identity(&self, era: Era, now: Instant) -> Option<Identity> {
+        let may = self.era == era && self.may(era, now) == May::Send;
+        self.identity.clone().filter(|_| may)
+    }
+}
+
 /// A look at the standing of this process, as of now.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing(watch::Receiver<State>);
@@ -59,22 +76,12 @@ impl Standing {
 
     /// Whether what set out in this era may be sent now.
     pub(crate) fn may(&self, era: Era) -> May {
-        let state = self.0.borrow();
-        match state.good_until {
-            _ if era < state.era => May::Never,
-            Some(until) if Instant::now() >= until => May::Wait,
-            _ => May::Send,
-        }
+        self.0.borrow().may(era, Instant::now())
     }
 
     /// As whom to commit what was worked off in this era; `None` if that may not be committed, now or ever.
     pub(crate) fn identity(&self, era: Era) -> Option<Identity> {
-        if self.may(era) != May::Send {
-            return None;
-        }
-        // The era is looked at once more, so that both are of the same moment.
-        let state = self.0.borrow();
-        state.identity.clone().filter(|_| state.era == era)
+        self.0.borrow().identity(era, Instant::now())
     }
 
     /// Waits until something has changed. For ever, if nobody can tell any more.

@@ -3,7 +3,7 @@
 //! All of it is tried again, until `--startup-timeout`, for as long as what is in the way may pass: a broker that is not
 //! up yet, a topic that somebody is about to create. What will not pass ends the start at once.
 
-mod begins;
+pub(crate) mod begins;
 mod deal;
 mod progress;
 mod store;

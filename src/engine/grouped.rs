@@ -4,13 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::Engine;
+use super::{Engine, share::Share};
 use crate::{
     error::RunError,
     group::{Deal, Link, Order, Steward},
-    record::TopicPartition,
-    standing::Era,
-    startup::Dealt,
 };
 
 /// How long the group is told that we leave. It finds out by itself, somewhat later.
@@ -21,16 +18,14 @@ pub(crate) struct Grouped {
     deals: mpsc::Receiver<Deal>,
     orders: mpsc::Sender<Order>,
     steward: JoinHandle<()>,
-    /// What was given up, and could not be told yet.
-    released: Vec<TopicPartition>,
-    pub(super) era: Era,
+    pub(super) share: Share,
 }
 
 impl Grouped {
     /// Starts a steward.
     pub(crate) fn start(steward: Steward, link: Link) -> Self {
         let Link { deals, orders } = link;
-        Self { deals, orders, steward: tokio::spawn(steward.run()), released: Vec::new(), era: 0 }
+        Self { deals, orders, steward: tokio::spawn(steward.run()), share: Share::default() }
     }
 
     /// Leaves the group, for as long as that may take.
@@ -70,51 +65,25 @@ pub(super) async fn dealt(group: &mut Option<Grouped>) -> Deal {
 
 impl Engine {
     pub(super) fn take_deal(&mut self, deal: Deal, now: Instant) {
-        match deal {
-            Deal::Taken(dealt) => self.take_on(dealt, now),
-            Deal::Revoked(partitions, until) => {
-                // A run that ends takes nothing on, and has nothing to give up.
-                let not_ours = self.scheduler.revoke(&partitions, until, now);
-                if let Some(group) = &mut self.group {
-                    group.released.extend(not_ours);
-                }
-            }
-            Deal::Lost(partitions, era) => {
-                if let Some(group) = &mut self.group {
-                    group.era = era;
-                }
-                self.scheduler.begin_era(era);
-                self.scheduler.lose(&partitions, now);
-            }
-            Deal::Nothing => self.scheduler.handle_nothing(now),
-            Deal::Fatal(error) => self.scheduler.stop(error, now),
+        if let Deal::Taken(dealt) = &deal {
+            self.pool.warm_up(usize::try_from(dealt.lag).unwrap_or_default());
         }
-    }
-
-    fn take_on(&mut self, dealt: Dealt, now: Instant) {
-        let Dealt { taken, losses, added, lag, .. } = dealt;
-        self.pool.warm_up(usize::try_from(lag).unwrap_or_default());
-        for loss in losses {
-            self.scheduler.tell_loss(loss);
+        match &mut self.group {
+            Some(group) => group.share.take(&mut self.scheduler, deal, now),
+            // It has said why it is over.
+            None => Share::default().take(&mut self.scheduler, deal, now),
         }
-        for (source, start) in added {
-            self.scheduler.tell_added(&source, start);
-        }
-        self.scheduler.assign(taken, now);
     }
 
     /// Gives up what was revoked and is done, and says so.
     pub(super) fn release_settled(&mut self, now: Instant) {
         let Some(group) = &mut self.group else { return };
-        while let Some(source) = self.scheduler.poll_settled(now) {
-            group.released.push((*source).clone());
-        }
-        if group.released.is_empty() {
+        group.share.settle(&mut self.scheduler, now);
+        if group.share.released.is_empty() {
             return;
         }
-        self.scheduler.release(&group.released, now);
         if let Ok(room) = group.orders.try_reserve() {
-            room.send(Order::Released(std::mem::take(&mut group.released)));
+            room.send(Order::Released(std::mem::take(&mut group.share.released)));
         }
     }
 }

@@ -20,12 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{classic::ClassicGroup, consumer::ConsumerGroup, process::Process};
+use self::process::Process;
+pub(crate) use self::{classic::ClassicGroup, consumer::ConsumerGroup};
 use super::{exchange::*, holdings::count, *};
+use crate::record::TopicId;
 
 type Violation = String;
 /// Whose request, and which.
-type Reply = (usize, Ticket);
+pub(crate) type Reply = (usize, Ticket);
 
 macro_rules! promise {
     ($holds:expr, $($text:tt)*) => {
@@ -40,63 +42,95 @@ const SESSION: Duration = Duration::from_secs(6);
 const REBALANCE: Duration = Duration::from_secs(12);
 const BEAT: Duration = Duration::from_secs(2);
 
-enum Coordinator {
+/// One of either protocol.
+pub(crate) enum Coordinator {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
 }
 
 impl Coordinator {
-    fn handle(&mut self, request: Request, reply: Reply, now: Instant) {
+    pub(crate) fn handle(&mut self, request: Request, reply: Reply, now: Instant) {
         match self {
             Self::Classic(group) => group.handle(request, reply, now),
             Self::Consumer(group) => group.handle(request, reply, now),
         }
     }
 
-    fn out(&mut self) -> Vec<(Reply, Result<Answer, Refusal>)> {
+    pub(crate) fn out(&mut self) -> Vec<(Reply, Result<Answer, Refusal>)> {
         match self {
             Self::Classic(group) => std::mem::take(&mut group.out),
             Self::Consumer(group) => std::mem::take(&mut group.out),
         }
     }
 
-    fn timeout(&self) -> Option<Instant> {
+    pub(crate) fn timeout(&self) -> Option<Instant> {
         match self {
             Self::Classic(group) => group.timeout(),
             Self::Consumer(group) => group.timeout(),
         }
     }
 
-    fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         match self {
             Self::Classic(group) => group.tick(now),
             Self::Consumer(group) => group.tick(now),
         }
     }
 
-    fn moves(&mut self, now: Instant) {
+    pub(crate) fn moves(&mut self, now: Instant) {
         match self {
             Self::Classic(group) => group.moves(now),
             Self::Consumer(group) => group.moves(now),
         }
     }
 
-    fn is_settled(&self, members: usize) -> bool {
+    pub(crate) fn is_settled(&self, members: usize) -> bool {
         match self {
             Self::Classic(group) => group.is_settled(members),
             Self::Consumer(group) => group.is_settled(members),
         }
     }
 
-    fn takes_commit(&self, epoch: &Epoch) -> Option<bool> {
+    pub(crate) fn takes_commit(&self, epoch: &Epoch) -> Option<bool> {
         match self {
             Self::Classic(group) => group.takes_commit(epoch),
             Self::Consumer(group) => group.takes_commit(epoch),
         }
     }
 
+    /// The same for one partition; of KIP-848, if need be, as brokers since 4.3 do it (KIP-1251): under any epoch since the
+    /// partition was assigned.
+    pub(crate) fn takes_commit_of(&self, epoch: &Epoch, at: (TopicId, i32), since_assigned: bool) -> bool {
+        match self {
+            Self::Consumer(group) if since_assigned => group.takes_commit_since_assigned(epoch, at),
+            _ => self.takes_commit(epoch) == Some(true),
+        }
+    }
+
+    /// Whether committed offsets are told under this epoch. The classic protocol lets anybody look.
+    pub(crate) fn takes_look(&self, epoch: &Epoch) -> bool {
+        match self {
+            Self::Classic(_) => true,
+            Self::Consumer(group) => group.takes_commit(epoch) == Some(true),
+        }
+    }
+
+    /// A member is known no more.
+    pub(crate) fn forgets(&mut self, id: &Arc<str>, now: Instant) {
+        match self {
+            Self::Classic(group) => group.forgets(id, now),
+            Self::Consumer(group) => group.forgets(id),
+        }
+    }
+
+    pub(crate) fn topics_change(&mut self, topics: &Topics) {
+        if let Self::Consumer(group) = self {
+            group.topics_change(topics);
+        }
+    }
+
     /// Whether it assigns each topic by itself: then only that is even.
-    fn is_even_by_topic(&self) -> bool {
+    pub(crate) fn is_even_by_topic(&self) -> bool {
         matches!(self, Self::Classic(group) if group.protocol() == Assignor::Range.name())
     }
 }

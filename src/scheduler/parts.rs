@@ -270,6 +270,14 @@ pub struct Ticket {
     pub(super) instead: Option<Box<Step>>,
 }
 
+impl Ticket {
+    /// Which message it is of, and in which life.
+    #[cfg(test)]
+    pub(crate) fn of(&self) -> (AssignmentId, Offset) {
+        (self.assignment, self.offset)
+    }
+}
+
 /// Something to be written, to the reply topic or to the dead letter topic.
 #[derive(Debug)]
 pub struct Write {

@@ -31,30 +31,30 @@ use crate::{
 };
 
 /// What has to be known to say where each partition of a topic begins.
-pub(super) struct Begins {
+pub(crate) struct Begins {
     /// The topic.
-    pub(super) id: TopicId,
+    pub(crate) id: TopicId,
     /// The topic of the same name before, and what was committed for it, if the store knows that.
-    pub(super) former: Option<Former>,
+    pub(crate) former: Option<Former>,
     /// For all partitions of the topic.
-    pub(super) committed: BTreeMap<i32, Committed>,
+    pub(crate) committed: BTreeMap<i32, Committed>,
     /// Where the leader epochs of the commits ended.
-    pub(super) epoch_ends: BTreeMap<i32, EpochEnd>,
-    pub(super) epochs: BTreeMap<i32, LeaderEpoch>,
-    pub(super) earliest: BTreeMap<i32, Offset>,
-    pub(super) latest: BTreeMap<i32, Offset>,
-    pub(super) from: From,
-    pub(super) sharing: Sharing,
-    pub(super) on_data_loss: OnDataLoss,
+    pub(crate) epoch_ends: BTreeMap<i32, EpochEnd>,
+    pub(crate) epochs: BTreeMap<i32, LeaderEpoch>,
+    pub(crate) earliest: BTreeMap<i32, Offset>,
+    pub(crate) latest: BTreeMap<i32, Offset>,
+    pub(crate) from: From,
+    pub(crate) sharing: Sharing,
+    pub(crate) on_data_loss: OnDataLoss,
     /// Whether to believe what Confluent's Parallel Consumer has written.
-    pub(super) trust_foreign: bool,
+    pub(crate) trust_foreign: bool,
     /// With `--until-end`: where reading ends.
-    pub(super) ends: Option<BTreeMap<i32, Offset>>,
+    pub(crate) ends: Option<BTreeMap<i32, Offset>>,
 }
 
 /// Who works off the partitions that are not ours, which says what it means that one has no offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sharing {
+pub(crate) enum Sharing {
     /// All are ours: those that had an offset keep it.
     All,
     /// Ours are those of a list, and nobody may work off the others.
@@ -66,19 +66,19 @@ pub(super) enum Sharing {
 
 /// Where the partitions of some topics begin.
 #[derive(Debug, Default)]
-pub(super) struct Begun {
-    pub(super) assignments: Vec<Assignment>,
+pub(crate) struct Begun {
+    pub(crate) assignments: Vec<Assignment>,
     /// What is gone.
-    pub(super) losses: Vec<DataLoss>,
+    pub(crate) losses: Vec<DataLoss>,
     /// Those without an offset, where `--from stop` was said.
-    pub(super) missing: Vec<TopicPartition>,
+    pub(crate) missing: Vec<TopicPartition>,
     /// What the commits say of what lies above them.
-    pub(super) known: Known,
+    pub(crate) known: Known,
 }
 
 impl Begun {
     /// Takes in where those of another topic begin, but for the assignments.
-    pub(super) fn take_in(&mut self, other: Self) -> Vec<Assignment> {
+    pub(crate) fn take_in(&mut self, other: Self) -> Vec<Assignment> {
         let Self { assignments, losses, missing, known } = other;
         self.losses.extend(losses);
         self.missing.extend(missing);
@@ -87,7 +87,7 @@ impl Begun {
     }
 
     /// Whether a run may begin so.
-    pub(super) fn check(self, group: &str, on_data_loss: OnDataLoss) -> Result<Self, RunError> {
+    pub(crate) fn check(self, group: &str, on_data_loss: OnDataLoss) -> Result<Self, RunError> {
         if !self.missing.is_empty() {
             return Err(RunError::NoOffset { group: group.to_owned(), partitions: self.missing });
         }
@@ -100,7 +100,7 @@ impl Begun {
 
 /// Why a run does not begin yet: it may, in a moment.
 #[derive(Debug)]
-pub(super) struct NotYet(pub(super) String);
+pub(crate) struct NotYet(pub(crate) String);
 
 /// Where a partition begins.
 enum Start {
@@ -111,7 +111,7 @@ enum Start {
 }
 
 impl Begins {
-    pub(super) fn assign(&self, sources: impl Iterator<Item = Arc<TopicPartition>>) -> Result<Begun, NotYet> {
+    pub(crate) fn assign(&self, sources: impl Iterator<Item = Arc<TopicPartition>>) -> Result<Begun, NotYet> {
         let mut begun = Begun::default();
         for source in sources {
             let partition = source.partition;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::try_join_all;
+use tokio::sync::watch;
 
 use super::{
     Found, Trouble,
@@ -22,6 +23,7 @@ use crate::{
     membership::exchange::ByName,
     record::{Offset, TopicPartition},
     scheduler::{Assignment, Taken},
+    standing::State,
 };
 
 /// Partitions that are ours from now on, and where they begin.
@@ -58,20 +60,29 @@ impl Dealt {
 }
 
 /// Finds out where `wanted` begin, of which `added` were not there when their topics were first seen. Tries again for as long
-/// as what is in the way may pass.
+/// as what is in the way may pass, and asks as whoever we are by then: the epoch may have moved on meanwhile, and a
+/// coordinator of KIP-848 tells nothing to one of before.
 ///
 /// # Errors
 /// What will not pass.
 pub(crate) async fn deal(
     config: &Config,
     cluster: &Cluster,
-    identity: &Identity,
+    mut standing: watch::Receiver<State>,
     wanted: &ByName,
     added: &BTreeSet<TopicPartition>,
 ) -> Result<Dealt, RunError> {
     let mut backoff = Backoff::new();
     loop {
-        let reason = match attempt(config, cluster, identity, wanted, added).await {
+        let identity = standing.borrow_and_update().identity.clone();
+        let Some(identity) = identity else {
+            if standing.changed().await.is_err() {
+                // The steward is gone, and nobody waits for this.
+                std::future::pending::<()>().await;
+            }
+            continue;
+        };
+        let reason = match attempt(config, cluster, &identity, wanted, added).await {
             Ok(dealt) => return Ok(dealt),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Passing(reason)) => reason,

@@ -18,16 +18,16 @@ const MOST_TOLD: usize = 3;
 
 /// What was made of the metadata of all partitions.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// Whose progress is not believed, and why.
-    pub(super) unbelieved: Vec<(Arc<TopicPartition>, Unbelieved)>,
+    pub(crate) unbelieved: Vec<(Arc<TopicPartition>, Unbelieved)>,
     /// How many partitions have that of Confluent's Parallel Consumer.
-    pub(super) foreign: usize,
+    pub(crate) foreign: usize,
 }
 
 impl Known {
     /// What is finished of a partition that begins at `start`.
-    pub(super) fn take(&mut self, begins: &Begins, source: &Arc<TopicPartition>, start: Offset) -> Finished {
+    pub(crate) fn take(&mut self, begins: &Begins, source: &Arc<TopicPartition>, start: Offset) -> Finished {
         let Some(committed) = begins.committed.get(&source.partition) else { return Finished::default() };
         let ended = begins.epoch_ends.get(&source.partition).copied();
         // What was committed of another log is told of as a loss.
@@ -51,13 +51,13 @@ impl Known {
     }
 
     /// Takes in what was made of those of another topic.
-    pub(super) fn take_in(&mut self, other: Self) {
+    pub(crate) fn take_in(&mut self, other: Self) {
         self.unbelieved.extend(other.unbelieved);
         self.foreign += other.foreign;
     }
 
     /// Says what came of it, and how many offsets are finished.
-    pub(super) fn tell(&self, taken: &[Taken]) -> u64 {
+    pub(crate) fn tell(&self, taken: &[Taken]) -> u64 {
         for (partition, why) in self.unbelieved.iter().take(MOST_TOLD) {
             tracing::warn!(
                 %partition,

@@ -56,7 +56,7 @@ impl Peer {
     }
 }
 
-pub(super) struct ClassicGroup {
+pub(crate) struct ClassicGroup {
     state: State,
     generation: i32,
     leader: Arc<str>,
@@ -67,11 +67,11 @@ pub(super) struct ClassicGroup {
     ids: u64,
     /// What the log has: the generation, the leader, the protocol and the members.
     kept: (i32, Arc<str>, &'static str, BTreeMap<Arc<str>, Peer>),
-    pub(super) out: Vec<(Reply, Result<Answer, Refusal>)>,
+    pub(crate) out: Vec<(Reply, Result<Answer, Refusal>)>,
 }
 
 impl ClassicGroup {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: State::Empty,
             generation: 0,
@@ -85,22 +85,28 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn protocol(&self) -> &'static str {
+    pub(crate) fn protocol(&self) -> &'static str {
         self.protocol
     }
 
     /// Whether all is quiet, with these members.
-    pub(super) fn is_settled(&self, members: usize) -> bool {
+    pub(crate) fn is_settled(&self, members: usize) -> bool {
         self.state == State::Stable && self.members.len() == members && self.pending.is_empty()
     }
 
     /// Whether a commit under this epoch would be taken; `None` where it is to be tried again.
-    pub(super) fn takes_commit(&self, epoch: &Epoch) -> Option<bool> {
+    pub(crate) fn takes_commit(&self, epoch: &Epoch) -> Option<bool> {
         let known = self.members.contains_key(&epoch.member) && self.generation == epoch.number;
         if known && matches!(self.state, State::Completing { .. }) { None } else { Some(known) }
     }
 
-    pub(super) fn timeout(&self) -> Option<Instant> {
+    pub(crate) fn forgets(&mut self, id: &Arc<str>, now: Instant) {
+        self.kept.3.remove(id);
+        self.remove(id, now);
+        self.maybe_complete_join(now);
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Instant> {
         let state = match self.state {
             State::Preparing { until, .. } | State::Completing { until } => Some(until),
             State::Empty | State::Stable => None,
@@ -109,7 +115,7 @@ impl ClassicGroup {
         sessions.chain(self.pending.values().copied()).chain(state).min()
     }
 
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         self.pending.retain(|_, until| *until > now);
         let mut gone = Vec::new();
         for (id, peer) in &mut self.members {
@@ -138,7 +144,7 @@ impl ClassicGroup {
     }
 
     /// Another node takes the group over, from the log.
-    pub(super) fn moves(&mut self, now: Instant) {
+    pub(crate) fn moves(&mut self, now: Instant) {
         for peer in self.members.values_mut() {
             for reply in [peer.joining.take(), peer.syncing.take()].into_iter().flatten() {
                 self.out.push((reply, Err(Refusal::Passing("not the coordinator".into()))));
@@ -152,7 +158,7 @@ impl ClassicGroup {
         self.state = if self.members.is_empty() { State::Empty } else { State::Stable };
     }
 
-    pub(super) fn handle(&mut self, request: Request, reply: Reply, now: Instant) {
+    pub(crate) fn handle(&mut self, request: Request, reply: Reply, now: Instant) {
         let answer = match request {
             Request::Join(join) => self.join(join, reply, now),
             Request::Sync(sync) => self.sync(&sync, reply, now),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::{membership::assignors::Counts, record::TopicId};
+use crate::membership::assignors::Counts;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -26,6 +26,8 @@ struct Peer {
     before: i32,
     assigned: ById,
     revoking: ById,
+    /// Since which epoch each of those has been its own.
+    since: BTreeMap<(TopicId, i32), i32>,
     topics: BTreeSet<Arc<str>>,
     rebalance_timeout: Duration,
     expires: Instant,
@@ -38,9 +40,16 @@ impl Peer {
             (self.before, self.epoch) = (self.epoch, epoch);
         }
     }
+
+    fn note_since(&mut self) {
+        let all = union(&self.assigned, &self.revoking);
+        let all = all.iter().flat_map(|(topic, of)| of.iter().map(|partition| (*topic, *partition)));
+        let since = |at: (TopicId, i32)| (at, self.since.get(&at).copied().unwrap_or(self.epoch));
+        self.since = all.map(since).collect();
+    }
 }
 
-pub(super) struct ConsumerGroup {
+pub(crate) struct ConsumerGroup {
     epoch: i32,
     members: BTreeMap<Arc<str>, Peer>,
     target: BTreeMap<Arc<str>, ById>,
@@ -52,7 +61,7 @@ pub(super) struct ConsumerGroup {
     /// It believes the epoch before also of who holds what it was about to be told to give up. A real one fences it: whose
     /// answer is lost in that moment has lost everything. Otherwise nothing is lost where only an answer is.
     lenient: bool,
-    pub(super) out: Vec<(Reply, Result<Answer, Refusal>)>,
+    pub(crate) out: Vec<(Reply, Result<Answer, Refusal>)>,
 }
 
 fn minus(left: &ById, right: &ById) -> ById {
@@ -72,26 +81,36 @@ fn union(left: &ById, right: &ById) -> ById {
 }
 
 impl ConsumerGroup {
-    pub(super) fn new(topics: Topics, session_timeout: Duration, (strict, lenient): (bool, bool)) -> Self {
+    pub(crate) fn new(topics: Topics, session_timeout: Duration, (strict, lenient): (bool, bool)) -> Self {
         let (members, target) = <_>::default();
         Self { epoch: 0, members, target, target_epoch: 0, topics, session_timeout, strict, lenient, out: Vec::new() }
     }
 
     /// Whether all is quiet, with these members.
-    pub(super) fn is_settled(&self, members: usize) -> bool {
+    pub(crate) fn is_settled(&self, members: usize) -> bool {
         let settled = |peer: &Peer| peer.state == State::Stable && peer.epoch == self.target_epoch;
         self.members.len() == members && self.members.values().all(settled)
     }
 
-    pub(super) fn takes_commit(&self, epoch: &Epoch) -> Option<bool> {
+    pub(crate) fn takes_commit(&self, epoch: &Epoch) -> Option<bool> {
         Some(self.members.get(&epoch.member).is_some_and(|peer| peer.epoch == epoch.number))
     }
 
-    pub(super) fn timeout(&self) -> Option<Instant> {
+    pub(crate) fn takes_commit_since_assigned(&self, epoch: &Epoch, at: (TopicId, i32)) -> bool {
+        let since = |peer: &Peer| Some((*peer.since.get(&at)?, peer.epoch));
+        let known = self.members.get(&epoch.member).and_then(since);
+        known.is_some_and(|(since, until)| (since..=until).contains(&epoch.number))
+    }
+
+    pub(crate) fn forgets(&mut self, id: &Arc<str>) {
+        self.remove(id);
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Instant> {
         self.members.values().flat_map(|peer| [Some(peer.expires), peer.revoke_by]).flatten().min()
     }
 
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         let over = |peer: &Peer| peer.expires <= now || peer.revoke_by.is_some_and(|by| by <= now);
         let gone: Vec<_> = self.members.iter().filter(|(_, peer)| over(peer)).map(|(id, _)| Arc::clone(id)).collect();
         for id in gone {
@@ -99,14 +118,14 @@ impl ConsumerGroup {
         }
     }
 
-    pub(super) fn moves(&mut self, now: Instant) {
+    pub(crate) fn moves(&mut self, now: Instant) {
         for peer in self.members.values_mut() {
             peer.expires = now + self.session_timeout;
             peer.revoke_by = peer.revoke_by.map(|_| now + peer.rebalance_timeout);
         }
     }
 
-    pub(super) fn topics_change(&mut self, topics: &Topics) {
+    pub(crate) fn topics_change(&mut self, topics: &Topics) {
         if self.topics != *topics {
             self.topics = topics.clone();
             self.bump();
@@ -124,7 +143,7 @@ impl ConsumerGroup {
         self.epoch += 1;
     }
 
-    pub(super) fn handle(&mut self, request: Request, reply: Reply, now: Instant) {
+    pub(crate) fn handle(&mut self, request: Request, reply: Reply, now: Instant) {
         let Request::ConsumerBeat(beat) = request else {
             self.out.push((reply, Err(Refusal::InconsistentProtocol("a group of KIP-848".into()))));
             return;
@@ -219,6 +238,7 @@ impl ConsumerGroup {
             before: 0,
             assigned: ById::new(),
             revoking: ById::new(),
+            since: BTreeMap::new(),
             topics: BTreeSet::new(),
             rebalance_timeout: Duration::ZERO,
             expires,
@@ -264,7 +284,8 @@ impl ConsumerGroup {
             State::Unrevoked => peer.epoch + 1,
             State::Stable | State::Unreleased => peer.epoch,
         };
-        let next = self.next(id, owned, epoch);
+        let mut next = self.next(id, owned, epoch);
+        next.note_since();
         let peer = self.members.get_mut(id).expect("a member");
         let waits = next.state == State::Unrevoked;
         let revoke_by = waits.then(|| now + peer.rebalance_timeout);

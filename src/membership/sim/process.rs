@@ -75,7 +75,7 @@ impl Process {
     }
 
     /// Writes down what has changed. Gives what has to be given up.
-    pub(super) fn note(&mut self, change: Change, mood: Mood) -> Result<Option<ByName>, Violation> {
+    pub(super) fn note(&mut self, change: Change, mood: Mood, any_is_back: bool) -> Result<Option<ByName>, Violation> {
         match change {
             Change::Assigned { partitions, epoch } => {
                 promise!(holdings::both(&self.held, &partitions).is_empty(), "5: {partitions:?} is assigned twice");
@@ -102,7 +102,9 @@ impl Process {
             Change::News(News::Begins { why }) => {
                 promise!(!self.rebalances, "7: begins again: {why}");
                 let late = why.contains("still belongs to nobody");
-                promise!(!late || mood == Mood::Bad, "2: nobody has joined for what was given up");
+                // A static member that went before it heard that it has to give something up comes back without that, and
+                // has nothing to join again for.
+                promise!(!late || mood == Mood::Bad || any_is_back, "2: nobody has joined for what was given up");
                 self.rebalances = true;
             }
             Change::News(News::Ends { .. }) => {

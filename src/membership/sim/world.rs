@@ -32,6 +32,8 @@ pub(super) struct World {
     topics: Topics,
     subscription: BTreeSet<Arc<str>>,
     defect: Option<Defect>,
+    /// A static member has come back.
+    any_is_back: bool,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
             topics,
             subscription,
             defect,
+            any_is_back: false,
         };
         world.plan(heals_at.duration_since(now), Event::Heals);
         for _ in 0..world.rng.u32(1..4) {
@@ -191,7 +194,7 @@ impl World {
     }
 
     fn poll(&mut self, at: usize) -> Result<(), Violation> {
-        let (now, mood) = (self.now, self.mood);
+        let (now, mood, any_is_back) = (self.now, self.mood, self.any_is_back);
         while let Some((ticket, request)) = self.processes[at].it.poll_request(now) {
             self.send((at, ticket), request);
             if std::mem::take(&mut self.processes[at].faints) {
@@ -199,7 +202,7 @@ impl World {
             }
         }
         while let Some(change) = self.processes[at].it.poll_change() {
-            if let Some(revoked) = self.processes[at].note(change, mood)? {
+            if let Some(revoked) = self.processes[at].note(change, mood, any_is_back)? {
                 self.give_up(at, revoked);
             }
         }
@@ -318,7 +321,10 @@ impl World {
             }
             Event::Reconnects(at) => self.processes[at].cut_off = false,
             Event::GoesOn(at) => return self.goes_on(at),
-            Event::Restarts(settings) => return self.starts(settings),
+            Event::Restarts(settings) => {
+                self.any_is_back = true;
+                return self.starts(settings);
+            }
             Event::Loaded => {
                 self.away = false;
                 self.coordinator.moves(self.now);

@@ -1,0 +1,51 @@
+//! What is run: every seed, and every defect.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Planted, Violation, world::World};
+use crate::{membership::Defect as OfMembership, scheduler::Defect as OfScheduler};
+
+/// Runs one seed. The machines' own assertions count as promises, too.
+fn run(seed: u64, planted: Option<Planted>) -> Result<(), Violation> {
+    let caught = catch_unwind(AssertUnwindSafe(|| World::new(seed, planted).run()));
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
+    })
+}
+
+/// Seeds to run: `LONGSHORE_SEEDS`, or 1,000.
+fn seeds() -> u64 {
+    std::env::var("LONGSHORE_SEEDS").map_or(1000, |seeds| seeds.parse().expect("LONGSHORE_SEEDS is a number"))
+}
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    let broken: Vec<_> = (0..seeds()).filter_map(|seed| Some((seed, run(seed, None).err()?))).collect();
+    assert!(broken.is_empty(), "{} seeds, of which the first are {:#?}", broken.len(), &broken[..broken.len().min(9)]);
+}
+
+/// Each defect, and what it is to be caught as. A defect that nobody notices means that a promise is not tested.
+const PLANTED: [(Planted, &str); 13] = [
+    (Planted::CommitOfAnyEra, "4:"),
+    (Planted::SendAnyway, "4:"),
+    (Planted::ForgetRelease, "6:"),
+    (Planted::BelieveUnheard, "3:"),
+    (Planted::Scheduler(OfScheduler::ProgressTooFar), "1:"),
+    (Planted::Scheduler(OfScheduler::CommitTooFar), "1:"),
+    (Planted::Scheduler(OfScheduler::KeepLost), "4:"),
+    (Planted::Scheduler(OfScheduler::StartRevoked), "10:"),
+    (Planted::Scheduler(OfScheduler::SettleUncommitted), "3:"),
+    (Planted::Scheduler(OfScheduler::NeverSettle), "6:"),
+    (Planted::Membership(OfMembership::OldEpoch), "2:"),
+    (Planted::Membership(OfMembership::NoBeatTimer), "6:"),
+    (Planted::Membership(OfMembership::OutliveSession), "4:"),
+];
+
+#[test]
+fn every_defect_is_caught() {
+    for (planted, promise) in PLANTED {
+        let mut found = (0..1000).filter_map(|seed| run(seed, Some(planted)).err());
+        assert!(found.any(|violation| violation.starts_with(promise)), "{planted:?} was not caught as {promise:?}");
+    }
+}

@@ -190,16 +190,19 @@ impl World {
             return;
         }
         let from = self.start_of(key);
+        let mut finished = self.believe(key, from);
         let log = &self.topics[key.0].logs[&key.1];
         let count = self.rng.usize(0..6);
-        let mut left = log.entries.iter().filter(|entry| entry.offset >= from);
+        let is_left = |entry: &&log::Entry| entry.offset >= from && !finished.contains(Offset(entry.offset));
+        let mut left = log.entries.iter().filter(is_left);
         self.elsewhere.extend(left.by_ref().take(count).map(|entry| (key, entry.ident)));
         let committed = left.next().map_or(log.end, |entry| entry.offset);
         let above: Vec<_> = left.take(8).copied().filter(|_| self.rng.bool()).collect();
         self.epochs.insert(key, log.epoch());
         self.committed.insert(key, committed);
         self.elsewhere.extend(above.iter().map(|entry| (key, entry.ident)));
-        self.tell_elsewhere(key, Offset(committed), above.iter().map(|entry| Offset(entry.offset)));
+        above.iter().for_each(|entry| finished.insert(Offset(entry.offset)));
+        self.tell_elsewhere(key, Offset(committed), finished);
     }
 
     /// The world stands still: nothing may be left to do.

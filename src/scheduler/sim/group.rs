@@ -178,8 +178,9 @@ impl World {
         self.gone.retain(|at, _| at.0 != key);
         let most = if self.rng.bool() { 5 } else { 300 };
         let away = Duration::from_millis(self.rng.u64(0..most));
-        if life.losses && self.rng.u8(0..4) == 0 {
-            life.plan(away / 2, Happening::Befalls(Befalls::Recreated));
+        if life.losses && self.rng.u8(0..3) == 0 {
+            let what = [Befalls::Recreated, Befalls::Truncated][self.rng.usize(0..2)];
+            life.plan(away / 2, Happening::Befalls(what));
         }
         life.plan(away, Happening::Comes(Comes::Assigned(key)));
     }

@@ -112,10 +112,12 @@ impl Scheduler {
         let Assignment { start, latest, end, epoch, finished, .. } = assignment;
         let latest = end.map_or(*latest, |end| end.min(*latest));
         let (any_topic, never) = (self.breaks(Defect::AdoptAnyTopic), self.breaks(Defect::NeverAdopt));
+        let any_leader = self.breaks(Defect::AdoptUnderAnyLeader);
         let mut claimed = Vec::new();
         for (task, orphan) in tasks {
             let offset = task.1;
-            let same = (orphan.topic == topic || any_topic) && orphan.epoch == *epoch && offset < latest;
+            let same =
+                (orphan.topic == topic || any_topic) && (orphan.epoch == *epoch || any_leader) && offset < latest;
             // What lies further up than a life may reach is not there to be kept in mind.
             let reached = offset >= *start && (offset.0 - start.0) < self.rules.span as i64;
             let unfinished = !finished.contains(offset) || self.breaks(Defect::AdoptFinished);

@@ -494,6 +494,8 @@ pub(crate) enum Defect {
     NeverAdopt,
     /// Adopt what runs of another topic of that name.
     AdoptAnyTopic,
+    /// Adopt what runs although another leader may have cut the log off.
+    AdoptUnderAnyLeader,
     /// Adopt what somebody else has finished.
     AdoptFinished,
     /// Adopt what ran too long without a partition.

@@ -449,7 +449,8 @@ impl World {
             // Of what is cut off before it was read, nobody can know; nor, where the reader does not tell leader epochs, or the
             // leader had changed already, of what no look has seen; nor of a partition that nobody had found, or that is not
             // ours.
-            let known = life.loops.values().any(|reading| reading.key == at.0);
+            let mut loops = life.loops.iter().filter(|(id, _)| life.scheduler.reads_on(**id));
+            let known = loops.any(|(_, reading)| reading.key == at.0);
             let told = self.tells && life.epochs.get(&at.0) == Some(&epochs[&at.0]);
             let seen = told || life.seen.get(&at.0).is_some_and(|seen| offset < *seen);
             let mut reading = life.loops.keys().filter(|id| life.scheduler.reads_on(**id));

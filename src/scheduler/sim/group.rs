@@ -178,8 +178,9 @@ impl World {
         self.gone.retain(|at, _| at.0 != key);
         let most = if self.rng.bool() { 5 } else { 300 };
         let away = Duration::from_millis(self.rng.u64(0..most));
-        if life.losses && self.rng.u8(0..4) == 0 {
-            life.plan(away / 2, Happening::Befalls(Befalls::Recreated));
+        if life.losses && self.rng.u8(0..3) == 0 {
+            let what = [Befalls::Recreated, Befalls::Truncated][self.rng.usize(0..2)];
+            life.plan(away / 2, Happening::Befalls(what));
         }
         life.plan(away, Happening::Comes(Comes::Assigned(key)));
     }
@@ -190,16 +191,19 @@ impl World {
             return;
         }
         let from = self.start_of(key);
+        let mut finished = self.believe(key, from);
         let log = &self.topics[key.0].logs[&key.1];
         let count = self.rng.usize(0..6);
-        let mut left = log.entries.iter().filter(|entry| entry.offset >= from);
+        let is_left = |entry: &&log::Entry| entry.offset >= from && !finished.contains(Offset(entry.offset));
+        let mut left = log.entries.iter().filter(is_left);
         self.elsewhere.extend(left.by_ref().take(count).map(|entry| (key, entry.ident)));
         let committed = left.next().map_or(log.end, |entry| entry.offset);
         let above: Vec<_> = left.take(8).copied().filter(|_| self.rng.bool()).collect();
         self.epochs.insert(key, log.epoch());
         self.committed.insert(key, committed);
         self.elsewhere.extend(above.iter().map(|entry| (key, entry.ident)));
-        self.tell_elsewhere(key, Offset(committed), above.iter().map(|entry| Offset(entry.offset)));
+        above.iter().for_each(|entry| finished.insert(Offset(entry.offset)));
+        self.tell_elsewhere(key, Offset(committed), finished);
     }
 
     /// The world stands still: nothing may be left to do.

@@ -45,8 +45,8 @@ impl World {
     }
 
     /// Somebody else has committed, and says that these are finished, too.
-    pub(super) fn tell_elsewhere(&mut self, key: Key, offset: Offset, finished: impl Iterator<Item = Offset>) {
-        let says: Finished = finished.map(|offset| Run::new(offset, offset.next())).collect();
+    pub(super) fn tell_elsewhere(&mut self, key: Key, offset: Offset, mut says: Finished) {
+        says.cut_below(offset);
         let place = Place { topic: self.topics[key.0].id(), partition: key.1, offset };
         let text = encode(&place, &says, MOST_UNITS).text;
         self.forged.remove(&key);

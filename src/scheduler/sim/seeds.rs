@@ -34,7 +34,7 @@ fn every_seed_keeps_every_promise() {
 /// A defect that nobody notices means that a promise is not tested.
 #[track_caller]
 fn check_caught(defect: Defect, promise: &str) {
-    let mut caught = (0..300).filter_map(|seed| run(seed, Some(defect)).err());
+    let mut caught = (0..1000).filter_map(|seed| run(seed, Some(defect)).err());
     assert!(caught.any(|violation| violation.starts_with(promise)), "{defect:?} was not caught as {promise:?}");
 }
 
@@ -187,6 +187,11 @@ fn running_again_what_still_runs_is_caught() {
 #[test]
 fn adopting_in_another_topic_is_caught() {
     check_caught(Defect::AdoptAnyTopic, "4: adopted in another topic");
+}
+
+#[test]
+fn adopting_in_a_log_that_was_cut_off_is_caught() {
+    check_caught(Defect::AdoptUnderAnyLeader, "4: adopted, and the log does not hold it");
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub struct Scheduler {
     pub(crate) defect: Option<Defect>,
     /// What was adopted: from which life, in which, and where.
     #[cfg(test)]
-    adoptions: Vec<(AssignmentId, AssignmentId, Offset)>,
+    pub(crate) adoptions: Vec<(AssignmentId, AssignmentId, Offset)>,
 }
 
 impl Scheduler {

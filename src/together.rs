@@ -23,6 +23,7 @@
 //! Deliberately not here: logs that are cut off and topics that are made anew (`scheduler/sim.rs`), and how a group comes to
 //! rest (`membership/sim.rs`).
 
+mod adopting;
 mod books;
 mod cluster;
 mod committing;

@@ -4,9 +4,9 @@
 //! ends. What runs more than once needs an excuse for each time: at the end of a hold one is written down for whatever it
 //! began that nobody will know to be finished. Such a hold has to have ended by force, or the promises are broken.
 //!
-//! Where a hold is taken over while what runs of it goes on, its excuses have to be taken over, too.
+//! Where what runs of a hold is adopted by a later one, its excuse is taken back (`adopting.rs`).
 
-use super::{world::World, *};
+use super::{adopting::Adoptions, world::World, *};
 use crate::{
     progress::Finished,
     scheduler::{Ask, LAST_COMMIT},
@@ -15,13 +15,15 @@ use crate::{
 
 /// See the [module's documentation](self).
 #[derive(Debug)]
-struct Hold {
+pub(super) struct Hold {
     number: u64,
-    start: i64,
+    pub(super) start: i64,
+    /// How far it has read. What was adopted may be finished further up.
+    read: i64,
     /// What the commit said at the start.
     known: Finished,
     /// What began, and whether it is finished.
-    begun: BTreeMap<i64, bool>,
+    pub(super) begun: BTreeMap<i64, bool>,
     /// It was revoked: how long what runs is waited for.
     leaving: Option<Instant>,
     /// That it is lost is known to the process.
@@ -37,9 +39,10 @@ pub(super) struct Books {
     lives: BTreeMap<(usize, AssignmentId), (Key, u64)>,
     numbers: u64,
     /// What is answered, or wants no answer.
-    settled: BTreeSet<At>,
-    runs: BTreeMap<At, u32>,
-    excuses: BTreeMap<At, u32>,
+    pub(super) settled: BTreeSet<At>,
+    pub(super) runs: BTreeMap<At, u32>,
+    pub(super) excuses: BTreeMap<At, u32>,
+    pub(super) adoptions: Adoptions,
     /// Holds that were given up with something on its way to the answers topic: nobody waits for that for ever. With the
     /// process that gave them up.
     hasty: BTreeMap<u64, usize>,
@@ -56,6 +59,12 @@ impl Books {
 
     pub(super) fn answer(&mut self, all: Vec<At>) {
         self.settled.extend(all);
+    }
+
+    pub(super) fn read(&mut self, process: usize, life: AssignmentId, next: i64) {
+        if let Some((_, hold)) = self.of(process, life) {
+            hold.read = hold.read.max(next);
+        }
     }
 
     /// Everything is lost, as the process knows from now on.
@@ -77,7 +86,7 @@ impl Books {
     }
 
     /// The hold that a message belongs to, if it goes on.
-    fn of(&mut self, process: usize, life: AssignmentId) -> Option<(Key, &mut Hold)> {
+    pub(super) fn of(&mut self, process: usize, life: AssignmentId) -> Option<(Key, &mut Hold)> {
         let (key, number) = *self.lives.get(&(process, life))?;
         let hold = self.holds.get_mut(&(process, key)).filter(|hold| hold.number == number)?;
         Some((key, hold))
@@ -90,9 +99,20 @@ impl Books {
     }
 
     pub(super) fn finish_silently(&mut self, process: usize, (life, offset): (AssignmentId, Offset)) {
+        let life = self.adoptions.life_of(process, life, offset.0);
         if let Some((key, hold)) = self.of(process, life) {
             hold.begun.insert(offset.0, true);
             self.settled.insert((key, offset.0));
+        } else {
+            self.adoptions.end_silently(process, life, offset.0);
+        }
+    }
+
+    /// A task has ended, and its answer is to be written.
+    pub(super) fn end(&mut self, process: usize, (life, offset): (AssignmentId, Offset)) {
+        let life = self.adoptions.life_of(process, life, offset.0);
+        if self.of(process, life).is_some() {
+            self.adoptions.written.insert((process, life, offset.0));
         }
     }
 
@@ -114,7 +134,7 @@ impl Books {
 }
 
 impl Hold {
-    fn knows(&self, offset: i64) -> bool {
+    pub(super) fn knows(&self, offset: i64) -> bool {
         self.known.contains(Offset(offset)) || self.begun.get(&offset) == Some(&true)
     }
 }
@@ -147,6 +167,7 @@ impl World {
         let hold = Hold {
             number: self.books.numbers,
             start,
+            read: start,
             known,
             begun: BTreeMap::new(),
             leaving: None,
@@ -162,6 +183,11 @@ impl World {
     /// Ends a hold. Gives what of it will run again though it is finished.
     fn end_hold(&mut self, at: usize, key: Key) -> Option<(Hold, Vec<i64>)> {
         let hold = self.books.holds.remove(&(at, key))?;
+        let lives = self.books.lives.iter().filter(|((of, _), (_, number))| *of == at && *number == hold.number);
+        let lives: Vec<_> = lives.map(|((_, life), _)| *life).collect();
+        for life in lives {
+            self.books.adoptions.end_hold(at, life, self.now);
+        }
         let mut again = Vec::new();
         for (offset, finished) in hold.begun.iter().filter(|(offset, _)| !self.cluster.is_covered((key, **offset))) {
             if !hold.superseded {
@@ -223,7 +249,9 @@ impl World {
         promise!(!known, "3: {process} starts {at:?}, which is known to be finished");
         let before = hold.begun.insert(at.1, false);
         promise!(before.is_none(), "3: {process} starts {at:?} twice");
-        if !hold.superseded {
+        if hold.superseded {
+            self.books.adoptions.uncounted.insert((process, at));
+        } else {
             promise!(runs <= excuses, "3: {process} starts {at:?} again, and nothing excuses it");
             *self.books.runs.entry(at).or_default() += 1;
         }
@@ -272,7 +300,7 @@ impl World {
                     let told = below || says || !knows;
                     promise!(told, "3: the commit of {key:?}:{offset} does not say that {record} is finished");
                 }
-                let lowest = hold.begun.get(&offset) == Some(&true);
+                let lowest = hold.begun.get(&offset) == Some(&true) && offset < hold.read;
                 promise!(!lowest, "5: {at} commits {key:?}:{offset}, which is finished");
                 holds.insert(key, hold.number);
             }

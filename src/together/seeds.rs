@@ -26,7 +26,7 @@ fn every_seed_keeps_every_promise() {
 }
 
 /// Each defect, and what it is to be caught as. A defect that nobody notices means that a promise is not tested.
-const PLANTED: [(Planted, &str); 13] = [
+const PLANTED: [(Planted, &str); 15] = [
     (Planted::CommitOfAnyEra, "4:"),
     (Planted::SendAnyway, "4:"),
     (Planted::ForgetRelease, "6:"),
@@ -37,6 +37,8 @@ const PLANTED: [(Planted, &str); 13] = [
     (Planted::Scheduler(OfScheduler::StartRevoked), "10:"),
     (Planted::Scheduler(OfScheduler::SettleUncommitted), "3:"),
     (Planted::Scheduler(OfScheduler::NeverSettle), "6:"),
+    (Planted::Scheduler(OfScheduler::AdoptWritten), "4:"),
+    (Planted::Scheduler(OfScheduler::AdoptLate), "4:"),
     (Planted::Membership(OfMembership::OldEpoch), "2:"),
     (Planted::Membership(OfMembership::NoBeatTimer), "6:"),
     (Planted::Membership(OfMembership::OutliveSession), "4:"),

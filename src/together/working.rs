@@ -34,7 +34,11 @@ impl World {
                 let process = &mut self.processes[at];
                 if let Some(reading) = process.loops.get_mut(&id) {
                     (reading.next, reading.busy) = (next, false);
+                    if process.scheduler.running() {
+                        self.books.read(at, id, next);
+                    }
                 }
+                let process = &mut self.processes[at];
                 let end = Offset(next);
                 process.scheduler.handle_fetched(id, records, (end, LeaderEpoch(0)), end, now);
             }
@@ -85,6 +89,7 @@ impl World {
             self.books.begin(at, begin.id, key);
             self.processes[at].loops.insert(begin.id, Loop { key, next: begin.start.0, busy: false });
         }
+        self.take_over(at)?;
         while let Some(id) = self.processes[at].scheduler.poll_over() {
             self.processes[at].loops.remove(&id);
         }
@@ -160,6 +165,8 @@ impl World {
             let done = fate::decide(record, Verdict::Succeeded(answer), plan.time, &mut judge);
             if matches!(done.fate, Ending::Silent) {
                 self.books.finish_silently(at, (id, offset));
+            } else {
+                self.books.end(at, (id, offset));
             }
             all.push(done);
         }

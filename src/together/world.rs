@@ -276,7 +276,12 @@ impl World {
         let (workers, room) = (self.rng.usize(1..=6), self.rng.usize(1..30));
         let interval = Duration::from_millis(self.rng.u64(0..1500));
         let span = if self.rng.bool() { 1 << 20 } else { self.rng.usize(2..12) };
-        let rules = Rules { all_partitions: false, span, ..Rules::of(workers, interval, self.grace) };
+        let rules = Rules {
+            all_partitions: false,
+            span,
+            adoption: Some(settings.session_timeout),
+            ..Rules::of(workers, interval, self.grace)
+        };
         if let Some(Planted::Membership(defect)) = self.planted {
             membership.break_promise(Some(defect));
         }

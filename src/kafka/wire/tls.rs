@@ -9,6 +9,8 @@
 //! `--tls-server-name` says another or `--tls-no-server-name-check` that none matters. Certificates that were revoked are
 //! not known: there is no CRL and no OCSP.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod mixed;
 mod pem;
 mod provider;
 mod words;
@@ -147,6 +149,7 @@ fn config(
     let algorithms = provider.signature_verification_algorithms;
     let in_words = |error: rustls::Error| match error {
         rustls::Error::InconsistentKeys(_) => "the key of --tls-key is not the key of this certificate".to_owned(),
+        rustls::Error::General(text) => text,
         error => error.to_string(),
     };
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))

@@ -7,7 +7,7 @@ use std::sync::{
 
 use kafka_protocol::messages::ApiVersionsRequest;
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
     version::{TLS12, TLS13},
@@ -88,11 +88,19 @@ fn trusting(provider: TlsProvider) -> TlsSettings {
     TlsSettings { ca: file("ca.pem"), provider, ..TlsSettings::default() }
 }
 
+fn has_graviola() -> bool {
+    Tls::new(&trusting(TlsProvider::Graviola)).is_ok()
+}
+
 #[tokio::test]
 async fn a_trusted_broker_is_spoken_to() {
     for provider in PROVIDERS {
         for version in [&TLS12, &TLS13] {
-            for name in ["server", "server-ec"] {
+            for name in ["server", "server-ec", "server-p384", "server-ed25519"] {
+                // Graviola's suites of TLS 1.2 know no Ed25519.
+                if name == "server-ed25519" && version.version == ProtocolVersion::TLSv1_2 {
+                    continue;
+                }
                 let broker = Broker { version, ..Broker::named(name) };
                 broker
                     .asked_by(trusting(provider))
@@ -142,8 +150,14 @@ async fn a_broker_that_wants_our_certificate_gets_it() {
     for version in [&TLS12, &TLS13] {
         let broker = Broker { wants_certificate: true, version, ..Broker::named("server") };
         for provider in PROVIDERS {
-            for key in ["client.key", "client-pkcs1.key", "client-encrypted.key", "client-ec.key"] {
-                let cert = if key == "client-ec.key" { "client-ec.pem" } else { "client.pem" };
+            for (cert, key) in [
+                ("client.pem", "client.key"),
+                ("client.pem", "client-pkcs1.key"),
+                ("client.pem", "client-encrypted.key"),
+                ("client-ec.pem", "client-ec.key"),
+                ("client-p384.pem", "client-p384.key"),
+                ("client-ed25519.pem", "client-ed25519.key"),
+            ] {
                 let (cert, key, key_password) = (file(cert), file(key), password.clone());
                 broker.asked_by(TlsSettings { cert, key, key_password, ..trusting(provider) }).await.unwrap();
             }
@@ -169,8 +183,11 @@ fn keys_that_cannot_be_used_are_said_before_the_network() {
     check("client-encrypted.key", Some("open barley"), "is its password right?");
     check("ca.pem", None, "has no private key in PEM");
     check("missing.key", None, "No such file");
-    if Tls::new(&TlsSettings { provider: TlsProvider::Graviola, ..trusting(TlsProvider::Auto) }).is_ok() {
-        check("server.key", None, "is not the key of this certificate");
+    if has_graviola() {
+        for key in ["server.key", "client-ec.key", "client-p384.key", "client-ed25519.key"] {
+            check(key, None, "is not the key of this certificate");
+        }
+        check("weak.key", None, "RSA of 2048 to 8192 bits, P-256, P-384, Ed25519");
     }
 }
 

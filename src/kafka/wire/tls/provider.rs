@@ -1,6 +1,9 @@
-//! Whose cryptography: graviola where the processor can run it, RustCrypto elsewhere.
+//! Whose cryptography: graviola, with RustCrypto's curves, where the processor can run it; RustCrypto alone elsewhere.
 
 use rustls::crypto::CryptoProvider;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::mixed;
 
 /// Which cryptography TLS uses (`--tls-provider`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -8,7 +11,7 @@ pub enum TlsProvider {
     /// Graviola where the processor has what it needs, otherwise RustCrypto, with a warning.
     #[default]
     Auto,
-    /// Graviola, or nothing.
+    /// Graviola (with RustCrypto's NIST curves and Ed25519), or nothing.
     Graviola,
     /// RustCrypto's primitives, with the glue of rustls-rustcrypto, which calls itself an alpha.
     Rustcrypto,
@@ -51,7 +54,7 @@ fn graviola() -> Result<CryptoProvider, String> {
         ("avx", is_x86_feature_detected!("avx")),
         ("avx2", is_x86_feature_detected!("avx2")),
     ];
-    lacking(&needed).map_or_else(|| Ok(rustls_graviola::default_provider()), Err)
+    lacking(&needed).map_or_else(|| Ok(mixed::provider()), Err)
 }
 
 /// Graviola panics on a processor that lacks one of these.
@@ -64,7 +67,7 @@ fn graviola() -> Result<CryptoProvider, String> {
         ("pmull", is_aarch64_feature_detected!("pmull")),
         ("sha2", is_aarch64_feature_detected!("sha2")),
     ];
-    lacking(&needed).map_or_else(|| Ok(rustls_graviola::default_provider()), Err)
+    lacking(&needed).map_or_else(|| Ok(mixed::provider()), Err)
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

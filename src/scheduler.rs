@@ -22,6 +22,7 @@
 
 mod asks;
 mod counters;
+mod defect;
 mod leaving;
 mod lives;
 mod loads;
@@ -42,7 +43,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::parts::Defect;
+pub(crate) use self::defect::Defect;
 pub use self::parts::{
     Ask, Assignment, Begin, DRAIN_COMMIT_INTERVAL, Finding, Freed, IDLE_COMMIT, Kept, LAST_COMMIT, LOOK, LOOK_AGAIN,
     Load, Looked, MAX_LOAD, Newcomers, Rules, Said, Taken, Ticket, TopicAsk, Write, Written,

@@ -238,10 +238,11 @@ impl<W: PartitionWriter> WriteLoop<W> {
                     continue;
                 }
             }
-            let error = match self.attempt(records, begun, &reason).await {
-                Ok(()) => break Fit::Fits,
-                Err(WriteError::TooLarge { .. }) => break Fit::TooLarge,
-                Err(error) => error,
+            let error = match self.attempt((era, records), begun, &reason).await {
+                Some(Ok(())) => break Fit::Fits,
+                Some(Err(WriteError::TooLarge { .. })) => break Fit::TooLarge,
+                Some(Err(error)) => error,
+                None => continue,
             };
             reason = error.to_string();
             self.alarm.waits(self.partition, records.len(), begun, &reason);
@@ -252,13 +253,22 @@ impl<W: PartitionWriter> WriteLoop<W> {
         fit
     }
 
-    /// Tries once, and has the alarm ring meanwhile if it takes long.
-    async fn attempt(&mut self, records: &[Outgoing], begun: Instant, reason: &str) -> Result<(), WriteError> {
-        let mut attempt = pin!(self.writer.write(records));
+    /// Tries once, and has the alarm ring meanwhile if it takes long. Nothing, if the records may not be sent any more: they
+    /// may have been, or not. That is looked at before each step, since to find the broker and to connect may take a while.
+    async fn attempt(
+        &mut self,
+        (era, records): (Era, &[Outgoing]),
+        begun: Instant,
+        reason: &str,
+    ) -> Option<Result<(), WriteError>> {
+        let Self { writer, standing, alarm, partition, .. } = self;
+        let (mut over, mut attempt) = (pin!(standing.over(era)), pin!(writer.write(records)));
         loop {
             tokio::select! {
-                outcome = &mut attempt => return outcome,
-                () = tokio::time::sleep(SLOW) => self.alarm.waits(self.partition, records.len(), begun, reason),
+                biased;
+                () = &mut over => return None,
+                outcome = &mut attempt => return Some(outcome),
+                () = tokio::time::sleep(SLOW) => alarm.waits(*partition, records.len(), begun, reason),
             }
         }
     }
@@ -268,4 +278,56 @@ enum Fit {
     Fits,
     TooLarge,
     Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::{record::Headers, standing::State};
+
+    /// Sends once it has found its broker.
+    struct Slow {
+        found: Arc<Notify>,
+        sent: Arc<AtomicUsize>,
+        given_up: bool,
+    }
+
+    impl PartitionWriter for Slow {
+        async fn write(&mut self, records: &[Outgoing]) -> Result<(), WriteError> {
+            self.found.notified().await;
+            self.sent.fetch_add(records.len(), Relaxed);
+            Ok(())
+        }
+
+        fn give_up(&mut self) {
+            self.given_up = true;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_while_a_broker_is_looked_for_is_not_sent() {
+        for lost in [true, false] {
+            let (tell, standing) = Standing::told(State { era: 0, identity: None, good_until: None });
+            let (found, sent) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+            let writer = Slow { found: Arc::clone(&found), sent: Arc::clone(&sent), given_up: false };
+            let alarm = Arc::new(Alarm::new(&Arc::from("out"), broadcast::channel(1).0));
+            let (incoming, written) = (mpsc::channel(1).1, mpsc::channel(1).0);
+            let mut writes = WriteLoop { partition: 0, writer, incoming, written, alarm, standing };
+            let records = [Outgoing { key: None, value: None, headers: Headers::default() }];
+            let meanwhile = async {
+                tokio::task::yield_now().await;
+                if lost {
+                    tell.send_modify(|state| state.era = 1);
+                }
+                found.notify_one();
+            };
+            let (fit, ()) = tokio::join!(writes.write_part(0, &records), meanwhile);
+            assert_eq!(matches!(fit, Fit::Lost), lost);
+            assert_eq!((sent.load(Relaxed), writes.writer.given_up), (usize::from(!lost), lost));
+        }
+    }
 }

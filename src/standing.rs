@@ -84,6 +84,18 @@ impl Standing {
         self.0.borrow().identity(era, Instant::now())
     }
 
+    /// Waits until what set out in this era may not be sent, now or ever.
+    pub(crate) async fn over(&mut self, era: Era) {
+        while self.may(era) == May::Send {
+            let good_until = self.0.borrow().good_until;
+            match good_until {
+                None => self.changed().await,
+                // A change may come first.
+                Some(until) => _ = tokio::time::timeout_at(until.into(), self.changed()).await,
+            }
+        }
+    }
+
     /// Waits until something has changed. For ever, if nobody can tell any more.
     pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {

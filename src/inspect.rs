@@ -41,6 +41,8 @@ use crate::{
 const CLIENT_ID: &str = "longshore-inspect";
 /// What is read of a partition to see how old its oldest unfinished record is; a batch at least.
 const PEEK_BYTES: usize = 64 << 10;
+/// As often it is looked for that record.
+const MOST_PEEKS: usize = 8;
 /// The most that a batch may be when it is inflated.
 const MOST_INFLATED_BYTES: usize = 32 << 20;
 
@@ -139,12 +141,19 @@ async fn look_at(
     TopicReport::new(&name, view.id, join_all(reports).await)
 }
 
-/// The first record that is unfinished, with its timestamp; one fetch, so that `None` is no proof that there is none.
-async fn peek(mut reader: impl PartitionReader, from: Offset, facts: &Facts) -> Option<(Offset, i64)> {
-    let batch = reader.fetch(from, PEEK_BYTES, Duration::ZERO).await;
-    let batch = batch.map_err(|error| tracing::debug!(%error, "the oldest unfinished record cannot be read")).ok()?;
-    let unfinished = batch.records.into_iter().find(|record| !facts.is_finished(record.offset))?;
-    Some((unfinished.offset, unfinished.timestamp_ms))
+/// The first record that is unfinished, with its timestamp; a few fetches, so that `None` is no proof that there is none. An
+/// answer may have had no room for this partition beside others, or hold only what is finished.
+async fn peek(mut reader: impl PartitionReader, mut from: Offset, facts: &Facts) -> Option<(Offset, i64)> {
+    for _ in 0..MOST_PEEKS {
+        let batch = reader.fetch(from, PEEK_BYTES, Duration::ZERO).await;
+        let batch =
+            batch.map_err(|error| tracing::debug!(%error, "the oldest unfinished record cannot be read")).ok()?;
+        if let Some(unfinished) = batch.records.into_iter().find(|record| !facts.is_finished(record.offset)) {
+            return Some((unfinished.offset, unfinished.timestamp_ms));
+        }
+        from = batch.next;
+    }
+    None
 }
 
 fn now_ms() -> i64 {

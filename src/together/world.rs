@@ -228,8 +228,7 @@ impl World {
             Event::Restarts(_) => {}
             Event::Loaded => {
                 self.cluster.away = false;
-                self.cluster.coordinator.moves(self.now);
-                self.deliver();
+                self.moves();
             }
             Event::Gone(at) => {
                 if self.processes[at].stage == Stage::Leaves {
@@ -339,8 +338,7 @@ impl World {
                 self.plan(wait, Event::Reconnects(at));
             }
             (Fate::Moves, _) if !self.cluster.away => {
-                self.cluster.coordinator.moves(self.now);
-                self.deliver();
+                self.moves();
                 self.cluster.away = true;
                 let wait = self.millis(50..3000);
                 self.plan(wait, Event::Loaded);
@@ -356,6 +354,16 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The coordinator that takes over knows whom the log names, forgotten or not.
+    fn moves(&mut self) {
+        self.cluster.coordinator.moves(self.now);
+        for process in &mut self.processes {
+            let epoch = process.dealer.membership.epoch();
+            process.forgotten &= epoch.and_then(|epoch| self.cluster.coordinator.takes_commit(epoch)) != Some(true);
+        }
+        self.deliver();
     }
 
     fn stands_still(&mut self, at: usize) {

@@ -100,8 +100,8 @@ impl ClassicGroup {
         if known && matches!(self.state, State::Completing { .. }) { None } else { Some(known) }
     }
 
+    /// As at the end of its session. The log is not told: who takes over before the group is stable knows the member again.
     pub(crate) fn forgets(&mut self, id: &Arc<str>, now: Instant) {
-        self.kept.3.remove(id);
         self.remove(id, now);
         self.maybe_complete_join(now);
     }
@@ -151,6 +151,8 @@ impl ClassicGroup {
             }
         }
         (self.generation, self.leader, self.protocol, self.members) = self.kept.clone();
+        let led = self.members.is_empty() || self.members.contains_key(&self.leader);
+        assert!(led, "the log never has members and no leader: nobody would ever assign");
         self.pending.clear();
         for peer in self.members.values_mut() {
             peer.heard(now);
@@ -233,6 +235,7 @@ impl ClassicGroup {
         let mut peer = Peer::new(join);
         peer.joining = Some(reply);
         peer.heard(now);
+        self.keep_as(&id, join.instance.as_ref());
         self.members.insert(id, peer);
         self.prepare(now);
         self.maybe_complete_join(now);
@@ -258,14 +261,7 @@ impl ClassicGroup {
         if self.leader == *old {
             self.leader = Arc::clone(&id);
         }
-        // A real one forgets that, if it moves before the group is stable; then the member is fenced, and ends.
-        let (_, leader, _, kept) = &mut self.kept;
-        if let Some(before) = kept.remove(old) {
-            kept.insert(Arc::clone(&id), before);
-        }
-        if leader == old {
-            *leader = Arc::clone(&id);
-        }
+        self.keep_as(&id, join.instance.as_ref());
         self.members.insert(Arc::clone(&id), peer);
         if same && self.state == State::Stable && self.candidates(None).contains(self.protocol) {
             self.keep();
@@ -392,6 +388,19 @@ impl ClassicGroup {
             self.keep();
         }
         None
+    }
+
+    /// A static member has another id from now on. A real one does not know that any more, if it moves before the group is
+    /// stable; then the member is fenced, and ends.
+    fn keep_as(&mut self, id: &Arc<str>, instance: Option<&Arc<str>>) {
+        let (_, leader, _, kept) = &mut self.kept;
+        let old = kept.iter().find(|(_, peer)| instance.is_some() && peer.instance.as_ref() == instance);
+        let Some((old, peer)) = old.map(|(old, peer)| (Arc::clone(old), peer.clone())) else { return };
+        kept.remove(&old);
+        kept.insert(Arc::clone(id), peer);
+        if *leader == old {
+            *leader = Arc::clone(id);
+        }
     }
 
     fn keep(&mut self) {

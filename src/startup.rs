@@ -154,17 +154,23 @@ async fn attempt(config: &Config, cluster: &Cluster) -> Result<Ready, Trouble> {
         let sharing = if config.assign == Assign::All { Sharing::All } else { Sharing::Listed };
         topic.begin(config, cluster, committed, store.former(&topic.name), sharing)
     });
+    let (Begun { losses, known, .. }, taken, lag) = together(config, &found, try_join_all(begun).await?)?;
+    tell(config, &taken, known.tell(&taken), lag);
+    let (cluster, standing) = (cluster.clone(), Standing::fixed());
+    Ok(Ready { cluster, store, taken, losses, lag, partitions, member: None, standing, replies, dead_letters })
+}
+
+/// What of all topics begins, how it is taken on, and how many offsets there are to be worked off.
+fn together(config: &Config, found: &[Found], each: Vec<(Begun, i64)>) -> Result<(Begun, Vec<Taken>, i64), Trouble> {
     let (mut all, mut taken, mut lag) = (Begun::default(), Vec::new(), 0);
-    for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
+    for (topic, (begun, behind)) in found.iter().zip(each) {
         let assignments = all.take_in(begun);
         lag += behind;
         let (id, there) = (topic.view.id, topic.there().gather());
         taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
     }
-    let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
-    tell(config, &taken, known.tell(&taken), lag);
-    let (cluster, standing) = (cluster.clone(), Standing::fixed());
-    Ok(Ready { cluster, store, taken, losses, lag, partitions, member: None, standing, replies, dead_letters })
+    let all = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
+    Ok((all, taken, lag))
 }
 
 /// A topic that is to be worked off.

@@ -52,6 +52,7 @@ use crate::{
     offsets::Committed,
     record::{AssignmentId, Offset, Record, TopicPartition},
     scheduler,
+    testing::promise,
 };
 
 type Violation = String;
@@ -59,15 +60,6 @@ type Violation = String;
 type Key = (usize, i32);
 /// A record.
 type At = (Key, i64);
-
-macro_rules! promise {
-    ($holds:expr, $($text:tt)*) => {
-        if !$holds {
-            return Err(format!($($text)*));
-        }
-    };
-}
-use promise;
 
 const SESSION: Duration = Duration::from_secs(6);
 const REBALANCE: Duration = Duration::from_secs(12);

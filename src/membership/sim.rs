@@ -23,20 +23,11 @@ use std::{
 use self::process::Process;
 pub(crate) use self::{classic::ClassicGroup, consumer::ConsumerGroup};
 use super::{exchange::*, holdings::count, *};
-use crate::record::TopicId;
+use crate::{record::TopicId, testing::promise};
 
 type Violation = String;
 /// Whose request, and which.
 pub(crate) type Reply = (usize, Ticket);
-
-macro_rules! promise {
-    ($holds:expr, $($text:tt)*) => {
-        if !$holds {
-            return Err(format!($($text)*));
-        }
-    };
-}
-use promise;
 
 const SESSION: Duration = Duration::from_secs(6);
 const REBALANCE: Duration = Duration::from_secs(12);

@@ -34,6 +34,7 @@ use crate::{
     loss::{OnDataLoss, Why},
     page::Page,
     task::Answer,
+    testing::promise,
 };
 
 type Violation = String;
@@ -41,15 +42,6 @@ type Violation = String;
 type Key = (usize, i32);
 /// Partition, and what tells a record from all others of it.
 type At = (Key, i64);
-
-macro_rules! promise {
-    ($holds:expr, $($text:tt)*) => {
-        if !$holds {
-            return Err(format!($($text)*));
-        }
-    };
-}
-use promise;
 
 /// What outlives the process.
 struct World {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{
     Found, Trouble,
     begins::{Begun, Sharing},
+    together,
 };
 use crate::{
     backoff::Backoff,
@@ -123,14 +124,7 @@ async fn attempt(
         let committed = committed.remove(&topic.name).unwrap_or_default();
         topic.begin(config, cluster, committed, None, Sharing::Dealt(of_topic))
     });
-    let (mut all, mut taken, mut lag) = (Begun::default(), Vec::new(), 0);
-    for (topic, (begun, behind)) in found.iter().zip(try_join_all(begun).await?) {
-        let assignments = all.take_in(begun);
-        lag += behind;
-        let (id, there) = (topic.view.id, topic.there().gather());
-        taken.push(Taken { topic: Arc::clone(&topic.name), id, there, assignments });
-    }
-    let Begun { losses, known, .. } = all.check(&config.group, config.on_data_loss).map_err(Trouble::Final)?;
+    let (Begun { losses, known, .. }, taken, lag) = together(config, &found, try_join_all(begun).await?)?;
     let finished_above = known.tell(&taken);
     let new = |assignment: &&Assignment| assignment.committed.is_none() && added.contains(&*assignment.source);
     let all = taken.iter().flat_map(|taken| &taken.assignments);

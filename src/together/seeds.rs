@@ -1,22 +1,15 @@
 //! What is run: every seed, and every defect.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::{Planted, Violation, world::World};
-use crate::{membership::Defect as OfMembership, scheduler::Defect as OfScheduler};
+use crate::{
+    membership::Defect as OfMembership,
+    scheduler::Defect as OfScheduler,
+    testing::{caught, seeds},
+};
 
 /// Runs one seed. The machines' own assertions count as promises, too.
 fn run(seed: u64, planted: Option<Planted>) -> Result<(), Violation> {
-    let caught = catch_unwind(AssertUnwindSafe(|| World::new(seed, planted).run()));
-    caught.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
-    })
-}
-
-/// Seeds to run: `LONGSHORE_SEEDS`, or 1,000.
-fn seeds() -> u64 {
-    std::env::var("LONGSHORE_SEEDS").map_or(1000, |seeds| seeds.parse().expect("LONGSHORE_SEEDS is a number"))
+    caught(|| World::new(seed, planted).run())
 }
 
 #[test]

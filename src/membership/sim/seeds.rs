@@ -1,21 +1,11 @@
 //! What is run: every seed, and every defect.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::{Defect, Violation, world::World};
+use crate::testing::{caught, seeds};
 
 /// Runs one seed. The members' own assertions count as promises, too.
 fn run(seed: u64, defect: Option<Defect>) -> Result<(), Violation> {
-    let caught = catch_unwind(AssertUnwindSafe(|| World::new(seed, defect).run()));
-    caught.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
-    })
-}
-
-/// Seeds to run: `LONGSHORE_SEEDS`, or 1,000.
-fn seeds() -> u64 {
-    std::env::var("LONGSHORE_SEEDS").map_or(1000, |seeds| seeds.parse().expect("LONGSHORE_SEEDS is a number"))
+    caught(|| World::new(seed, defect).run())
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! What is run: every seed, and every defect.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::{super::Defect, Violation, World};
+use crate::testing::{caught, seeds};
 
 /// Runs one seed. The scheduler's own assertions count as promises, too.
 fn run(seed: u64, defect: Option<Defect>) -> Result<(), Violation> {
@@ -10,16 +9,7 @@ fn run(seed: u64, defect: Option<Defect>) -> Result<(), Violation> {
 }
 
 fn run_in(mut world: World, defect: Option<Defect>) -> Result<(), Violation> {
-    let caught = catch_unwind(AssertUnwindSafe(|| world.run(defect)));
-    caught.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
-    })
-}
-
-/// Seeds to run: `LONGSHORE_SEEDS`, or 1,000.
-fn seeds() -> u64 {
-    std::env::var("LONGSHORE_SEEDS").map_or(1000, |seeds| seeds.parse().expect("LONGSHORE_SEEDS is a number"))
+    caught(|| world.run(defect))
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl Topic {
 fn record(source: Arc<TopicPartition>) -> Record {
     let (key, value) =
         (Some(Bytes::from_static(b"scenario-1234567")), Some(Bytes::from_static(&[b'7'; MESSAGE_BYTES])));
-    Record { source, offset: Offset(0), timestamp_ms: 0, key, value, headers: Vec::new(), damage: None }
+    Record { source, offset: Offset(0), timestamp_ms: 0, key, value, headers: Vec::new(), attempt: 1, damage: None }
 }
 
 /// What the engine does around its scheduler, without threads, sockets and a clock.

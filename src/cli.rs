@@ -9,6 +9,7 @@ pub(crate) mod logging;
 pub(crate) mod membership;
 pub(crate) mod report;
 pub(crate) mod security;
+mod task;
 
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
@@ -19,6 +20,7 @@ use longshore::{
     task::Format,
 };
 
+pub(crate) use self::task::Kind;
 use self::{
     args::RunArgs,
     layers::{Layers, Value},
@@ -35,7 +37,7 @@ pub(crate) enum SummaryFormat {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) config: Config,
-    pub(crate) task_time: Duration,
+    pub(crate) task: Kind,
     pub(crate) fail_on_failure: bool,
     pub(crate) summary: SummaryFormat,
 }
@@ -133,16 +135,12 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
         security: security::read(&mut from, &args.security),
     };
     from.errors.extend_from_slice(layers.errors());
-    from.get(args.task.as_ref(), "task", |task| match task {
-        "sleep" => Ok(()),
-        _ => Err("the task that there is, is sleep"),
-    });
-    let task_time = from.get(args.task_time.as_ref(), "task-time", duration).unwrap_or(Duration::from_secs(5));
+    let task = task::read(&mut from, args);
     let fail_on_failure = from.get(args.fail_on_failure.as_ref(), "fail-on-failure", yes_or_no).unwrap_or(false);
     let summary = from.get(args.summary.as_ref(), "summary", summary).unwrap_or(SummaryFormat::Text);
     let mut errors = from.errors;
     match settings.check() {
-        Ok(config) if errors.is_empty() => Ok(Run { config, task_time, fail_on_failure, summary }),
+        Ok(config) if errors.is_empty() => Ok(Run { config, task, fail_on_failure, summary }),
         checked => {
             errors.extend(checked.err().into_iter().flat_map(|ConfigErrors(errors)| errors));
             Err(ConfigErrors(errors))
@@ -305,7 +303,7 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{shown} lacks {part}");
         }
-        assert_eq!(run.task_time, Duration::from_secs(5));
+        assert!(matches!(run.task, Kind::Sleep(_)) && format!("{:?}", run.task).contains("5s"));
     }
 
     #[test]
@@ -357,7 +355,7 @@ mod tests {
                 "LONGSHORE_WORKERS 'many': not a whole number",
                 "--assign '3-1': none of group, all and partitions, such as 0,2,5-7",
                 "LONGSHORE_GRACE '5': not a duration, such as 250ms, 5s or 2m",
-                "--task 'dance': the task that there is, is sleep",
+                "--task 'dance': neither sleep nor exec",
                 "--topic (KAFKA_TOPIC_NAME) is required",
             ]
         );

@@ -100,5 +100,5 @@ pub use self::{
     loss::{DataLoss, OnDataLoss},
     record::Record,
     scheduler::{Counters, Summary},
-    task::{Answer, Failure, Task},
+    task::{Advice, Answer, Failure, Task},
 };

@@ -133,6 +133,8 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// The headers, in the order in which they were read.
     pub headers: Vec<Header>,
+    /// Which attempt at it this is, from 1.
+    pub attempt: u32,
     /// Where this is no record but stands for a batch that cannot be read: why. The value then holds the batch, as it lies
     /// in the log. No task sees such a record.
     pub damage: Option<Arc<Damage>>,

@@ -1,12 +1,18 @@
 //! What is done for each message: the [`Task`], its [`Answer`] and its [`Failure`].
 
+#[cfg(unix)]
+pub mod exec;
+mod failure;
 mod sleep;
-
-use std::fmt;
 
 use bytes::Bytes;
 
-pub use self::sleep::Sleep;
+#[cfg(unix)]
+pub use self::exec::Exec;
+pub use self::{
+    failure::{Advice, Failure},
+    sleep::Sleep,
+};
 use crate::record::{Header, Record};
 
 /// A blocking piece of work, run once for each message on a thread of the pool.
@@ -62,47 +68,6 @@ impl Answer {
     /// An answer with this value and no headers of its own.
     pub fn value(value: impl Into<Bytes>) -> Self {
         Self::Reply { value: value.into(), headers: Vec::new() }
-    }
-}
-
-/// Why a task could not do its work. The text goes into the log, the failure answer and the dead letter, so it should not
-/// hold what must not be seen there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    error: String,
-}
-
-impl Failure {
-    /// The most that is kept of an error's text, in bytes.
-    pub const MAX_ERROR: usize = 1024;
-
-    /// A failure that says `error`, of which the first [`MAX_ERROR`](Self::MAX_ERROR) bytes are kept.
-    pub fn new(error: impl fmt::Display) -> Self {
-        let mut error = error.to_string();
-        if error.len() > Self::MAX_ERROR {
-            let end = (0..=Self::MAX_ERROR).rev().find(|i| error.is_char_boundary(*i)).unwrap_or(0);
-            error.truncate(end);
-            error.push('…');
-        }
-        Self { error }
-    }
-
-    /// What went wrong.
-    #[must_use]
-    pub fn error(&self) -> &str {
-        &self.error
-    }
-
-    /// What went wrong.
-    #[must_use]
-    pub fn into_error(self) -> String {
-        self.error
-    }
-}
-
-impl<E: fmt::Display> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::new(error)
     }
 }
 
@@ -178,12 +143,5 @@ mod tests {
         for format in [Format::Json, Format::Utf8, Format::Bytes] {
             assert_eq!(format.check(&record(0, None)), Ok(()));
         }
-    }
-
-    #[test]
-    fn long_errors_are_cut_at_a_character() {
-        let failure = Failure::new("é".repeat(2000));
-        assert_eq!(failure.error().chars().filter(|c| *c == 'é').count(), Failure::MAX_ERROR / 2);
-        assert!(failure.error().ends_with('…'));
     }
 }

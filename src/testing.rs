@@ -15,6 +15,7 @@ pub(crate) fn record(offset: i64, value: Option<&[u8]>) -> Record {
         key: Some(Bytes::from_static(b"k")),
         value: value.map(Bytes::copy_from_slice),
         headers: Vec::new(),
+        attempt: 1,
         damage: None,
     }
 }

@@ -188,6 +188,7 @@ impl Batch {
             key,
             value,
             headers,
+            attempt: 1,
             damage: None,
         })
     }

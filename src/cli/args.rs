@@ -94,12 +94,22 @@ pub(crate) struct RunArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Answers and failures")]
     pub(crate) fail_on_failure: Option<String>,
 
-    /// What to do for each message: sleep, the simulated long task [default: sleep]
+    /// What to do for each message: sleep, the simulated long task, or exec, a process for each: -- CMD ARG... [default: sleep]
     #[arg(long, value_name = "KIND", help_heading = "Task")]
     pub(crate) task: Option<String>,
     /// How long the simulated task takes: 250ms, 5s, 0 [default: 5s]
     #[arg(long, value_name = "DURATION", help_heading = "Task")]
     pub(crate) task_time: Option<String>,
+    /// How long the process of a message may take before it is killed, with what it started [default: no limit]
+    #[arg(long, value_name = "DURATION", help_heading = "Task")]
+    pub(crate) task_timeout: Option<String>,
+    /// What the process of a message sees of Longshore's environment, beside PATH, HOME, USER, LANG, TZ and TMPDIR
+    #[arg(long, value_name = "NAME,...", help_heading = "Task")]
+    pub(crate) exec_env: Option<String>,
+    /// With --task exec: the program and its arguments, without a shell. The value is its standard input, its standard output
+    /// the answer; LONGSHORE_MSG_TOPIC, _PARTITION, _OFFSET, _TIMESTAMP_MS, _KEY say which message it is; exit code 0 is success
+    #[arg(last = true, value_name = "CMD ARG", help_heading = "Task")]
+    pub(crate) command: Vec<std::ffi::OsString>,
     /// Threads of the pool, which is tasks at once [default: 32]
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub(crate) workers: Option<String>,

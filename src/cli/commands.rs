@@ -55,5 +55,6 @@ async fn drain_on_signal(mut signals: Signals, drain: Drain) {
     drain.drain();
     let name = signals.next().await;
     tracing::error!("{name} again: ended at once, what ran is unfinished and runs again next time");
+    longshore::task::exec::kill_all();
     std::process::exit(i32::from(exit::FORCED));
 }

@@ -7,6 +7,7 @@ mod begin;
 mod commands;
 mod delivery;
 mod drain;
+mod exec;
 mod exit_codes;
 mod failures;
 mod faults;

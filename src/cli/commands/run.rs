@@ -1,9 +1,9 @@
 //! `longshore run`.
 
-use longshore::{Longshore, error::exit, kafka::raise_descriptor_limit, task::Sleep};
+use longshore::{Longshore, error::exit, kafka::raise_descriptor_limit, task::exec};
 
 use super::{Signals, drain_on_signal, refuse};
-use crate::cli::{self, args::RunArgs, layers::Layers, logging::Logging, report};
+use crate::cli::{self, Kind, args::RunArgs, layers::Layers, logging::Logging, report};
 
 const HELP: &str = "longshore run --help";
 
@@ -34,9 +34,15 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
     if let Err(error) = raise_descriptor_limit() {
         tracing::debug!(%error, "the limit on open files stays as it is");
     }
-    let longshore = Longshore::new(run.config, Sleep::new(run.task_time));
+    let longshore = match run.task {
+        Kind::Sleep(sleep) => Longshore::new(run.config, sleep),
+        Kind::Exec(exec) => Longshore::new(run.config, exec),
+    };
     tokio::spawn(drain_on_signal(signals, longshore.drain()));
-    let summary = match longshore.run().await {
+    let ran = longshore.run().await;
+    // What was not waited for is not to go on without us: it runs again.
+    exec::kill_all();
+    let summary = match ran {
         Ok(summary) => summary,
         Err(error) => {
             tracing::error!("{error}");

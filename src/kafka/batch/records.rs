@@ -161,6 +161,7 @@ impl RawBatch {
                 key: parts.key,
                 value: parts.value,
                 headers: parts.headers,
+                attempt: 1,
                 damage: None,
             });
         }

@@ -127,6 +127,7 @@ impl Plan {
                 key: planned.key.clone().map(Bytes::from),
                 value: planned.value.clone().map(Bytes::from),
                 headers: planned.headers.iter().map(header).collect(),
+                attempt: 1,
                 damage: None,
             }
         };

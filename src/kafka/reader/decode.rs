@@ -83,6 +83,7 @@ impl Rest {
             key: None,
             value: Some(Bytes::copy_from_slice(&damage.bytes)),
             headers: Vec::new(),
+            attempt: 1,
             damage: Some(Arc::new(record::Damage { last, reason })),
         })
     }

@@ -134,6 +134,7 @@ fn batch(source: &Arc<TopicPartition>, from: Offset, records: Vec<RecordAndOffse
             key: record.key.map(|key| page.put(key)),
             value: record.value.map(|value| page.put(value)),
             headers: record.headers.into_iter().map(|(name, value)| Header::new(name, value)).collect(),
+            attempt: 1,
             damage: None,
         })
         .collect();

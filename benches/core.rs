@@ -22,11 +22,11 @@ use std::{
 use bytes::{BufMut, Bytes};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use longshore::{
-    Answer, OnDataLoss, Record,
+    Answer, Record,
     fate::{self, Done, Ending, Fate, Judge, Kind, OnFailure, Policy, Step, Verdict},
     kafka::batch::{Inflater, split},
     page::Page,
-    progress::Finished,
+    progress::{Finished, Notes},
     record::{AssignmentId, Headers, LeaderEpoch, Offset, Outgoing, TopicId, TopicPartition},
     scheduler::{Assignment, Kept, Load, Looked, Rules, Scheduler, Taken, TopicAsk, Written},
     task::Format,
@@ -176,6 +176,7 @@ impl Topic {
             start: *start,
             committed: None,
             finished: Finished::default(),
+            notes: Notes::default(),
             end: None,
             latest: *start,
             epoch: LeaderEpoch(0),
@@ -216,18 +217,7 @@ impl Engine {
     fn new(topic: &Topic, took: Duration, reply: bool) -> Self {
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        let rules = Rules {
-            workers: WORKERS,
-            span: SPAN,
-            commit_interval: second,
-            adoption: None,
-            grace: second,
-            on_data_loss: OnDataLoss::Stop,
-            patience: second,
-            all_partitions: true,
-            several_topics: false,
-            until_end: false,
-        };
+        let rules = Rules { span: SPAN, ..Rules::of(WORKERS, second, second) };
         let mut scheduler = Scheduler::new(rules, now);
         scheduler.assign(vec![topic.taken()], now);
         while scheduler.poll_begin().is_some() {}

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod commands;
+pub(crate) mod flow;
 pub(crate) mod inspect;
 pub(crate) mod kafka_config;
 pub(crate) mod layers;
@@ -25,6 +26,9 @@ use self::{
     args::RunArgs,
     layers::{Layers, Value},
 };
+
+/// How often a message is tried again whose task is a process or a request, unless it is said.
+const DEFAULT_RETRIES: u32 = 3;
 
 /// How the summary is told (`--summary`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +105,7 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
     // Kafka takes no commas in names.
     let typed = (!args.topic.is_empty()).then(|| args.topic.join(","));
     let topics = text(from.layers.value(typed.as_ref(), "topic"));
-    let settings = Settings {
+    let mut settings = Settings {
         brokers: brokers.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect(),
         group: text(from.layers.value(args.group.as_ref(), "group")),
         topics: topics.iter().flat_map(|list| list.split(',')).map(|topic| topic.trim().to_owned()).collect(),
@@ -128,6 +132,7 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
             .get(args.startup_timeout.as_ref(), "startup-timeout", duration)
             .unwrap_or(defaults.startup_timeout),
         on_data_loss: from.get(args.on_data_loss.as_ref(), "on-data-loss", on_data_loss).unwrap_or_default(),
+        flow: flow::read(&mut from, &args.flow),
         trust_foreign_progress: from
             .get(args.trust_foreign_progress.as_ref(), "trust-foreign-progress", yes_or_no)
             .unwrap_or(false),
@@ -136,6 +141,9 @@ pub(crate) fn read(args: &RunArgs, layers: &Layers) -> Result<Run, ConfigErrors>
     };
     from.errors.extend_from_slice(layers.errors());
     let task = task::read(&mut from, args);
+    if !matches!(task, Kind::Sleep(_)) {
+        settings.flow.retries.get_or_insert(DEFAULT_RETRIES);
+    }
     let fail_on_failure = from.get(args.fail_on_failure.as_ref(), "fail-on-failure", yes_or_no).unwrap_or(false);
     let summary = from.get(args.summary.as_ref(), "summary", summary).unwrap_or(SummaryFormat::Text);
     let mut errors = from.errors;

@@ -44,7 +44,7 @@ use crate::{
     gather::Gather,
     lineage::{Bounds, EpochEnd, Look},
     offsets::{Commits, Committed, OffsetStore, StoreError},
-    progress::Finished,
+    progress::{Finished, Notes},
     record::{LeaderEpoch, Offset, TopicId, TopicIndex},
     scheduler::{Ask, Finding, Kept, Looked, Said, TopicAsk},
 };
@@ -145,13 +145,13 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
         let (mut looked, mut troubles) = (Vec::new(), Vec::new());
         let (mut commits, mut finished) = (Commits::new(), BTreeMap::new());
         for ((ask, look), found) in ask.topics.into_iter().zip(looks).zip(found_out) {
-            let (topic, name, id) = (ask.topic, Arc::clone(&ask.name), ask.id);
+            let (topic, name) = (ask.topic, Arc::clone(&ask.name));
             let (findings, kept) = match (look, found) {
                 (Ok(Some(look)), Ok((findings, open))) if allow_commit(&findings) => {
                     let (to_commit, above) = self.settle(&look, ask, &open);
                     let kept = if to_commit.is_empty() { Kept::Held } else { Kept::AllBut(open) };
                     if !to_commit.is_empty() {
-                        finished.insert(Arc::clone(&name), Above { topic, id, finished: above });
+                        finished.insert(Arc::clone(&name), above);
                         commits.insert(name, to_commit);
                     }
                     (findings, kept)
@@ -194,21 +194,16 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
 
     /// What is to be committed for a topic that is as it was, and what is finished above that. For one that was made anew
     /// since the last commit, the store begins anew.
-    fn settle(
-        &mut self,
-        look: &Look,
-        ask: TopicAsk,
-        open: &BTreeSet<i32>,
-    ) -> (BTreeMap<i32, Committed>, BTreeMap<i32, Finished>) {
+    fn settle(&mut self, look: &Look, ask: TopicAsk, open: &BTreeSet<i32>) -> (BTreeMap<i32, Committed>, Above) {
         if self.ids.insert(Arc::clone(&ask.name), ask.id).is_some_and(|known| known != ask.id) {
             self.store.renew(&ask.name, ask.id);
         }
-        let TopicAsk { mut commits, finished, .. } = ask;
+        let TopicAsk { topic, id, mut commits, finished, notes, .. } = ask;
         commits.retain(|partition, _| !open.contains(partition));
         for (partition, committed) in &mut commits {
             committed.leader_epoch = look.epoch(*partition);
         }
-        (commits, finished)
+        (commits, Above { topic, id, finished, notes })
     }
 
     /// Commits, with as much of what is finished above as the broker takes, and says how much that is; or what is in the
@@ -223,8 +218,8 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
         }
         loop {
             let said = commits.iter_mut().map(|(name, commits)| {
-                let Above { topic, id, finished } = &finished[name];
-                (*topic, self.metadata.fill(*id, commits, finished))
+                let Above { topic, id, finished, notes } = &finished[name];
+                (*topic, self.metadata.fill(*id, commits, finished, notes))
             });
             let said = said.gather();
             let reason = match self.store.commit(commits).await {
@@ -243,11 +238,12 @@ impl<L: Log, S: OffsetStore> Committer<L, S> {
     }
 }
 
-/// What is finished above the commits for a topic.
+/// What is finished above the commits for a topic, and what else is said of that.
 struct Above {
     topic: TopicIndex,
     id: TopicId,
     finished: BTreeMap<i32, Finished>,
+    notes: BTreeMap<i32, Notes>,
 }
 
 /// How much of it they say.

@@ -2,6 +2,7 @@
 //! network is touched.
 
 mod connection;
+mod flow;
 mod membership;
 mod security;
 
@@ -9,6 +10,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 pub use self::{
     connection::Connection,
+    flow::FlowSettings,
     membership::{GroupProtocol, MembershipSettings},
     security::{Protocol, SecuritySettings},
 };
@@ -104,7 +106,7 @@ pub struct Settings {
     pub startup_timeout: Duration,
     pub on_data_loss: OnDataLoss,
     pub trust_foreign_progress: bool,
-
+    pub flow: FlowSettings,
     pub security: SecuritySettings,
 }
 
@@ -134,6 +136,7 @@ impl Default for Settings {
             startup_timeout: Duration::from_secs(60),
             on_data_loss: OnDataLoss::default(),
             trust_foreign_progress: false,
+            flow: FlowSettings::default(),
 
             security: SecuritySettings::default(),
         }
@@ -168,7 +171,7 @@ pub struct Config {
     pub(crate) startup_timeout: Duration,
     pub(crate) on_data_loss: OnDataLoss,
     pub(crate) trust_foreign_progress: bool,
-
+    pub(crate) flow: flow::Flow,
     pub(crate) security: Security,
 }
 
@@ -282,6 +285,7 @@ impl Settings {
                 "--reader rskafka cannot leave out aborted records: --isolation read_committed needs wire".to_owned(),
             );
         }
+        let flow = self.flow.check(&mut errors);
         let security = self.security.check(&mut errors);
         if self.reader == ReadBy::Rskafka && !security.is_plain() {
             errors.push("--reader rskafka speaks neither TLS nor SASL: leave it out, or say --reader wire".to_owned());
@@ -313,7 +317,7 @@ impl Settings {
             startup_timeout: self.startup_timeout,
             on_data_loss: self.on_data_loss,
             trust_foreign_progress: self.trust_foreign_progress,
-
+            flow,
             security,
         })
     }

@@ -9,12 +9,12 @@
 //!   task succeeded ──┴─ none wanted, or --no-reply ────────────────────────────────▶ finished
 //!
 //!                    ┌─ dead letter topic ─────────▶ dead letter ─▶ failure reply ──▶ finished
-//!   failed, ─────────┼─ none, but a reply topic ───▶ failure reply                 ─▶ finished
+//!   given up, ───────┼─ none, but a reply topic ───▶ failure reply                 ─▶ finished
 //!   malformed        ├─ neither, --on-failure drop ───────────────────────────────▶ finished, counted
 //!                    └─ neither, --on-failure stop ────────────── stays unfinished, the run ends
 //! ```
 //!
-//! Deliberately not here: retries (a later issue), what is written where a step is too large ([`smaller`]), and how a step
+//! Deliberately not here: whether what failed is given up (`scheduler/failures.rs`), what is written where a step is too large ([`smaller`]), and how a step
 //! is written.
 
 use std::time::Duration;
@@ -160,6 +160,8 @@ pub enum Kind {
 pub enum Fate {
     /// This is to be written, then it is finished.
     Write(Step),
+    /// It failed: whether it is [given up](give_up), or tried again, is for the scheduler to say.
+    Failed(Box<Record>),
     /// Finished: no answer is wanted.
     Silent,
     /// Finished: it failed, and the user asked to drop such messages.
@@ -198,16 +200,19 @@ pub fn decide(record: Record, verdict: Verdict, took: Duration, judge: &mut Judg
             (Ending::Succeeded, Fate::Write(reply(record, value, &headers, judge)))
         }
         Verdict::Succeeded(_) => (Ending::Succeeded, Fate::Silent),
-        Verdict::Failed(failure) => {
-            let fate = failed(record, "failed", &failure, judge);
-            (Ending::Failed(failure), fate)
-        }
+        Verdict::Failed(failure) => (Ending::Failed(failure), Fate::Failed(Box::new(record))),
         Verdict::Malformed(failure) => {
             let fate = failed(record, "malformed", &failure, judge);
             (Ending::Malformed(failure), fate)
         }
     };
     Done { offset, size, took, ending, fate }
+}
+
+/// What becomes of a message whose task has failed and is not run again.
+#[must_use]
+pub fn give_up(record: Record, failure: &Failure, judge: &mut Judge<'_>) -> Fate {
+    failed(record, "failed", failure, judge)
 }
 
 fn reply(record: Record, value: Bytes, theirs: &[Header], judge: &mut Judge<'_>) -> Step {
@@ -228,7 +233,7 @@ fn if_too_large(record: &Record, size: usize, answer: usize, judge: &mut Judge<'
     let failure = too_large(answer);
     match failed(record.clone(), "failed", &failure, judge) {
         Fate::Write(step) => Some(Box::new(step)),
-        Fate::Silent | Fate::Drop | Fate::Stop => None,
+        Fate::Failed(_) | Fate::Silent | Fate::Drop | Fate::Stop => None,
     }
 }
 
@@ -291,7 +296,7 @@ fn dead_letter_headers(record: &Record, failure: &Failure, group: &str) -> Vec<H
         text(headers::DLQ_PARTITION, record.source.partition),
         text(headers::DLQ_OFFSET, record.offset),
         text(headers::DLQ_GROUP, group),
-        text(headers::DLQ_DELIVERY_COUNT, 1),
+        text(headers::DLQ_DELIVERY_COUNT, record.attempt),
         text(headers::DLQ_MESSAGE, failure.error()),
     ];
     headers.extend(record.damage.iter().map(|damage| text(headers::DLQ_LAST_OFFSET, damage.last)));

@@ -193,6 +193,12 @@ impl Longshore {
             all_partitions: self.config.assign == Assign::All,
             several_topics: self.config.topics.len() > 1 || self.config.topic_pattern.is_some(),
             until_end: self.config.until_end,
+            policy: self.config.policy,
+            group: self.config.group.as_str().into(),
+            retries: self.config.flow.retries,
+            order: self.config.flow.order,
+            each_start: self.config.flow.each_start,
+            circuit_breaker: self.config.flow.circuit_breaker,
         };
         let mut scheduler = Scheduler::new(rules, begun);
         let ready = tokio::select! {
@@ -370,6 +376,8 @@ impl Builder {
         /// How long to wait at the start for brokers and topic to be there, and for a topic that was deleted to be made
         /// anew.
         startup_timeout(std::time::Duration) => |s, timeout| s.startup_timeout = timeout;
+        /// In which order messages go, how fast, and what follows a failure.
+        flow(crate::config::FlowSettings) => |s, flow| s.flow = flow;
         /// How brokers are spoken to: TLS, SASL.
         security(crate::config::SecuritySettings) => |s, security| s.security = security;
     }

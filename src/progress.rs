@@ -8,7 +8,7 @@
 //!   ls1:  crc-32c   topic id   partition   base offset   fields: tag, length, content …        zeros
 //!   └┬─┘  └──────────────────────────────────┬────────────────────────────────────────────────────┘
 //!   plain, with the version                Base32768: 4 bytes, 16, two varints, then
-//!                                          tag 1: runs, tag 2: bits behind them (map.rs)
+//!                                          tag 1: runs, tag 2: bits behind them (map.rs), tags 64 to 66 (notes.rs)
 //! ```
 //!
 //! The string is bound to its place: whoever copies it beside another offset (MirrorMaker translates offsets and copies
@@ -20,7 +20,7 @@
 //! and what is made of it is bounded by that; a map that reaches beyond the end of the log is refused.
 //!
 //! A field with a tag of [`OPTIONAL_TAGS`] or more may be passed over by whoever does not know it; another tag that is not
-//! known means that the string is of a newer version. So there is room for the counts of attempts that retries will need.
+//! known means that the string is of a newer version.
 //!
 //! Deliberately not here: when to commit, and what follows where not all of it fits (`scheduler/progress.rs`).
 
@@ -28,14 +28,18 @@ mod base32768;
 mod finished;
 mod foreign;
 mod map;
+mod notes;
 #[cfg(test)]
 mod tests;
 
 use bytes::{Buf, BufMut, BytesMut};
 use uuid::Uuid;
 
-pub use self::finished::{Finished, Run};
 use self::map::NoMap;
+pub use self::{
+    finished::{Finished, Run},
+    notes::{Named, Notes},
+};
 use crate::{
     record::{Offset, TopicId},
     varint,
@@ -164,11 +168,25 @@ impl From<NoMap> for Unbelieved {
 /// If something is finished below it: our own bug.
 #[must_use]
 pub fn encode(place: &Place, finished: &Finished, most_units: usize) -> Encoded {
+    encode_with(place, finished, &Notes::default(), most_units)
+}
+
+/// The same, with what else is to be said, where that takes up no more than half of it.
+///
+/// # Panics
+/// As [`encode`].
+#[must_use]
+pub fn encode_with(place: &Place, finished: &Finished, notes: &Notes, most_units: usize) -> Encoded {
     let Place { topic, partition, offset: base } = *place;
-    let Some(first) = finished.first() else { return Encoded { text: String::new(), fits: Fits::All } };
-    assert!(first >= base, "offset {first} finished, and {base} the lowest unfinished");
+    let empty = |fits| Encoded { text: String::new(), fits };
+    if finished.is_empty() && notes.is_empty() {
+        return empty(Fits::All);
+    }
+    if let Some(first) = finished.first() {
+        assert!(first >= base, "offset {first} finished, and {base} the lowest unfinished");
+    }
     if most_units < LEAST_UNITS {
-        return Encoded { text: String::new(), fits: Fits::Nothing };
+        return empty(if finished.is_empty() { Fits::All } else { Fits::Nothing });
     }
     let most_bytes = base32768::bytes_of(most_units - PREFIX.len());
     let mut bytes = BytesMut::new();
@@ -176,10 +194,15 @@ pub fn encode(place: &Place, finished: &Finished, most_units: usize) -> Encoded 
     bytes.put_slice(topic.0.as_bytes());
     varint::put(&mut bytes, i64::from(partition));
     varint::put(&mut bytes, base.0);
+    let mut notes = notes.write(base);
+    if notes.len() > most_bytes / 2 {
+        notes.clear();
+    }
     // A byte may be added so that the units come out even.
-    let map = map::write(base, finished, most_bytes - bytes.len() - 2 * map::FIELD_HEAD - 1);
+    let map = map::write(base, finished, most_bytes - bytes.len() - notes.len() - 2 * map::FIELD_HEAD - 1);
     map::put_field(&mut bytes, RUNS, &map.runs);
     map::put_field(&mut bytes, BITS, &map.bits);
+    bytes.put_slice(&notes);
     bytes.resize(base32768::bytes_of(base32768::units_of(bytes.len())), 0);
     let checksum = checksum(&bytes[4..]);
     bytes[..4].copy_from_slice(&checksum.to_be_bytes());
@@ -201,7 +224,7 @@ pub fn decode(text: &str, place: &Place, end: Offset, trust_foreign: bool) -> Re
         return Err(Unbelieved::Foreign);
     }
     let (finished, writer) = match ours(text)? {
-        Some(body) => (read(body, place)?, Writer::Longshore),
+        Some(body) => (read(body, place)?.0, Writer::Longshore),
         None => match foreign::decode(text, place.offset)? {
             finished if trust_foreign => (finished, Writer::ParallelConsumer),
             _ => return Err(Unbelieved::ParallelConsumer),
@@ -211,6 +234,13 @@ pub fn decode(text: &str, place: &Place, end: Offset, trust_foreign: bool) -> Re
         Some(reach) if reach > end => Err(Unbelieved::BeyondEnd { reach, end }),
         _ => Ok((finished, writer)),
     }
+}
+
+/// What else a string says that [`decode`] believes. Nothing, of one that is not ours.
+#[must_use]
+pub fn notes(text: &str, place: &Place) -> Notes {
+    let body = ours(text).ok().flatten().filter(|_| text.len() <= MOST_BYTES);
+    body.and_then(|body| read(body, place).ok()).map(|(_, notes)| notes).unwrap_or_default()
 }
 
 /// What follows the version, if the string is ours.
@@ -223,7 +253,7 @@ fn ours(text: &str) -> Result<Option<&str>, Unbelieved> {
     }
 }
 
-fn read(body: &str, place: &Place) -> Result<Finished, Unbelieved> {
+fn read(body: &str, place: &Place) -> Result<(Finished, Notes), Unbelieved> {
     let damaged = |why| Unbelieved::Damaged { why };
     let bytes = base32768::read(body).ok_or(damaged("it holds characters that are not written"))?;
     let mut bytes = &bytes[..];
@@ -245,16 +275,16 @@ fn read(body: &str, place: &Place) -> Result<Finished, Unbelieved> {
     if base != place.offset {
         return Err(Unbelieved::OtherOffset { theirs: base });
     }
-    let (mut runs, mut bits) = (&[][..], &[][..]);
+    let (mut runs, mut bits, mut notes) = (&[][..], &[][..], Notes::default());
     while let Some((tag, content)) = map::take_field(&mut bytes)? {
         match tag {
             RUNS => runs = content,
             BITS => bits = content,
-            OPTIONAL_TAGS.. => {}
+            OPTIONAL_TAGS.. => notes.read(base, tag, content).ok_or(damaged("what it notes is cut off"))?,
             _ => return Err(Unbelieved::Newer { version: format!("{VERSION}, with field {tag}") }),
         }
     }
-    Ok(map::read(base, runs, bits)?)
+    Ok((map::read(base, runs, bits)?, notes))
 }
 
 /// A string with a good checksum before these bytes, whatever they are.

@@ -18,15 +18,22 @@
 //! life begins, and what still runs of the old one comes to nothing. The topics of a run are told apart throughout
 //! (`topics.rs`): what is odd with one is no matter of the others. Partitions may come and go while it runs (`leaving.rs`).
 //!
+//! A message whose task fails is tried again, kept, or given up (`failures.rs`, `breaker.rs`). What is to go in order waits
+//! for its turn (`lanes.rs`).
+//!
 //! Deliberately not here: fetching and its limits (`source.rs`), threads (`pool.rs`), retries of writes (`sink.rs`).
 
 mod asks;
+mod breaker;
 mod counters;
 mod defect;
+mod failures;
+mod lanes;
 mod leaving;
 mod lives;
 mod loads;
 mod orphans;
+mod pace;
 mod parts;
 mod phase;
 mod progress;
@@ -49,21 +56,29 @@ pub use self::parts::{
     Load, Looked, MAX_LOAD, Newcomers, Rules, Said, Taken, Ticket, TopicAsk, Write, Written,
 };
 pub use self::progress::{HURRY, HURRY_AFTER};
-pub use self::{
-    counters::Counters,
-    summary::{PartitionOffsets, Summary},
-};
 use self::{
+    breaker::Breaker,
+    failures::Waits,
+    lanes::Lanes,
     orphans::Orphans,
+    pace::Pace,
     parts::{Asked, LOAD_TIME, Life, Partition, SHORT_TASK, Settling},
     phase::Phase,
     topics::Topics,
+};
+pub use self::{
+    counters::Counters,
+    failures::{MAX_ATTEMPTS_SAID, Retries},
+    lanes::Order,
+    summary::{PartitionOffsets, Summary},
 };
 use crate::{
     error::RunError,
     event::Event,
     fate::{self, Done, Ending, Fate, Step},
+    gather::Gather,
     loss::DataLoss,
+    page::Page,
     record::{AssignmentId, LeaderEpoch, Offset, PartitionKey, Record, TopicId, TopicIndex, TopicPartition},
     task::Failure,
     tracker::Known,
@@ -87,6 +102,12 @@ pub struct Scheduler {
     /// Partitions that were revoked, and of which something is still to be finished or committed.
     settling: BTreeMap<PartitionKey, Settling>,
     orphans: Orphans,
+    waits: Waits,
+    lanes: Lanes,
+    breaker: Breaker,
+    pace: Pace,
+    /// Where the headers of what is given up are put.
+    page: Page,
     /// How often everything was lost.
     era: u64,
     /// What was last committed for partitions that are not ours any more.
@@ -127,6 +148,9 @@ pub struct Scheduler {
     /// What was adopted: from which life, in which, and where.
     #[cfg(test)]
     pub(crate) adoptions: Vec<(AssignmentId, AssignmentId, Offset)>,
+    /// What was given up because its task had failed.
+    #[cfg(test)]
+    pub(crate) given_up: Vec<(AssignmentId, Offset)>,
 }
 
 impl Scheduler {
@@ -134,6 +158,8 @@ impl Scheduler {
     #[must_use]
     pub fn new(rules: Rules, now: Instant) -> Self {
         assert!(rules.workers > 0, "no workers");
+        let breaker = Breaker::new(rules.circuit_breaker, rules.workers, now);
+        let (lanes, pace) = (Lanes::new(rules.order), Pace::new(rules.each_start, now));
         Self {
             rules,
             topics: Topics::default(),
@@ -143,6 +169,11 @@ impl Scheduler {
             over: VecDeque::new(),
             settling: BTreeMap::new(),
             orphans: Orphans::default(),
+            waits: Waits::default(),
+            lanes,
+            breaker,
+            pace,
+            page: Page::default(),
             era: 0,
             parted: BTreeMap::new(),
             events: VecDeque::new(),
@@ -170,6 +201,8 @@ impl Scheduler {
             defect: None,
             #[cfg(test)]
             adoptions: Vec::new(),
+            #[cfg(test)]
+            given_up: Vec::new(),
         }
     }
 
@@ -190,7 +223,7 @@ impl Scheduler {
             return;
         };
         let any = !records.is_empty();
-        for record in records {
+        for mut record in records {
             let beyond = life.end.is_some_and(|end| record.offset >= end);
             let taken = !beyond && self.phase.is_running();
             let known = if taken { life.tracker.pass(record.offset) } else { None };
@@ -201,6 +234,9 @@ impl Scheduler {
                 continue;
             }
             self.counters.received += 1;
+            if let Some(failures) = life.attempts.get(&record.offset) {
+                record.attempt = failures.saturating_add(1);
+            }
             life.tracker.fetched(record.offset, record);
         }
         self.freed.push_back(id);
@@ -220,6 +256,7 @@ impl Scheduler {
     /// Takes in how tasks went.
     pub fn handle_done(&mut self, id: AssignmentId, done: Vec<Done>, now: Instant) {
         for done in done {
+            self.note_outcome(id, &done, now);
             if !self.lives.contains_key(&id) {
                 return;
             }
@@ -237,6 +274,14 @@ impl Scheduler {
         }
         self.task_nanos = self.task_nanos / 8 * 7 + nanos(done.took) / 8;
         let Done { offset, size, ending, fate, .. } = done;
+        let fate = match (fate, &ending) {
+            (Fate::Failed(record), Ending::Failed(failure)) => match self.failed(id, *record, failure, now) {
+                Some(fate) => fate,
+                None => return,
+            },
+            (fate, _) => fate,
+        };
+        let life = self.lives.get_mut(&id).expect("it is there");
         if matches!(fate, Fate::Write(_) | Fate::Stop) {
             life.tracker.note_ended(offset);
         }
@@ -247,6 +292,7 @@ impl Scheduler {
         };
         match fate {
             Fate::Write(step) => self.write(id, offset, size, step, now),
+            Fate::Failed(_) => unreachable!("it was decided above"),
             Fate::Silent => self.finish(id, offset, size, now),
             Fate::Drop => {
                 self.counters.dropped += 1;

@@ -11,13 +11,14 @@
 //! that waits, or else where fetching goes on. An offset that does not exist (compacted, a transaction marker) is simply
 //! never mentioned, so gaps need no action. What is finished above the committable offset is a cleared bit.
 //!
-//! Deliberately not here: time, retries, who runs what, and what the records are (`T` is whatever waits).
+//! Deliberately not here: time, why something is parked, who runs what, and what the records are (`T` is whatever waits).
 
 mod adopted;
 mod bits;
+mod parked;
 mod progress;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use self::adopted::Known;
 use self::bits::Bits;
@@ -34,7 +35,8 @@ pub const SPAN: usize = 1 << 20;
 /// - getters: [`committable`](Self::committable), [`next`](Self::next), [`waiting`](Self::waiting),
 ///   [`unfinished`](Self::unfinished), [`begun`](Self::begun), [`can_start`](Self::can_start)
 /// - in this order, for each offset: [`fetched`](Self::fetched), [`start`](Self::start), any number of times
-///   [`give_back`](Self::give_back) and `start` again, [`finish`](Self::finish)
+///   [`give_back`](Self::give_back), or [`park`](Self::park) and [`unpark`](Self::unpark), and `start` again,
+///   [`finish`](Self::finish)
 /// - what was finished in an earlier life: [`with_finished`](Self::with_finished), [`pass`](Self::pass)
 /// - what still runs from one: [`in_hand`](Self::in_hand) there, [`adopt`](Self::adopt) here
 /// - what is finished above the committable offset: [`finished_from`](Self::finished_from), and
@@ -50,7 +52,9 @@ pub struct Tracker<T> {
     waiting: VecDeque<(Offset, T)>,
     /// Started once, then given back unstarted. Their bits stay set; they go first.
     returned: VecDeque<(Offset, T)>,
-    /// What was given back and then forgotten. Their bits stay set, too.
+    /// Started once, and held back (`parked.rs`). Their bits stay set, too.
+    parked: BTreeMap<Offset, T>,
+    /// What was given back, or parked, and then forgotten. Their bits stay set, too.
     abandoned: Vec<Offset>,
     /// A bit for each offset that was started and is not finished.
     running: Bits,
@@ -77,6 +81,7 @@ impl<T> Tracker<T> {
             next: start,
             waiting: VecDeque::new(),
             returned: VecDeque::new(),
+            parked: BTreeMap::new(),
             abandoned: Vec::new(),
             running: Bits::default(),
             ended: Bits::default(),
@@ -105,7 +110,7 @@ impl<T> Tracker<T> {
     /// How many are fetched and not running.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.len() + self.returned.len()
+        self.waiting.len() + self.returned.len() + self.parked.len()
     }
 
     /// How many are fetched and not finished.
@@ -127,7 +132,7 @@ impl<T> Tracker<T> {
     /// How many were started and not given back, and are not finished.
     #[must_use]
     pub fn begun(&self) -> usize {
-        self.running.count + self.adopted.len() - self.returned.len() - self.abandoned.len()
+        self.running.count + self.adopted.len() - self.returned.len() - self.parked.len() - self.abandoned.len()
     }
 
     /// Whether [`start`](Self::start) would give something: something waits and is within the span.
@@ -197,8 +202,14 @@ impl<T> Tracker<T> {
         if let Some((first, _)) = self.waiting.front() {
             self.next = *first;
         }
-        self.abandoned.extend(self.returned.iter().map(|(offset, _)| *offset));
-        self.returned.drain(..).chain(self.waiting.drain(..)).map(|(_, what)| what).collect()
+        let held = self.returned.drain(..).chain(std::mem::take(&mut self.parked));
+        let mut waited = Vec::with_capacity(self.waiting.len());
+        for (offset, what) in held {
+            self.abandoned.push(offset);
+            waited.push(what);
+        }
+        waited.extend(self.waiting.drain(..).map(|(_, what)| what));
+        waited
     }
 
     /// Forgets whatever lies at `at` and above: the log that it was read from does not hold it any more. Gives what
@@ -208,10 +219,11 @@ impl<T> Tracker<T> {
         let mut waited: Vec<T> = self.waiting.drain(first..).map(|(_, what)| what).collect();
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = self.returned.drain(..).partition(|(offset, _)| *offset >= at);
         self.returned = kept;
+        let parked = self.parked.split_off(&at);
         let abandoned = self.abandoned.len();
         self.abandoned.retain(|offset| *offset < at);
-        let not_begun = gone.len() + abandoned - self.abandoned.len();
-        waited.extend(gone.into_iter().map(|(_, what)| what));
+        let not_begun = gone.len() + parked.len() + abandoned - self.abandoned.len();
+        waited.extend(gone.into_iter().chain(parked).map(|(_, what)| what));
         let cleared = self.running.clear_from(at) + self.adopted.split_off(&at).len();
         self.ended.clear_from(at);
         self.unread.split_off(&at);
@@ -264,6 +276,8 @@ mod tests {
         Skip { gap: i64 },
         Start,
         GiveBack(prop::sample::Index),
+        Park(prop::sample::Index),
+        Unpark(prop::sample::Index),
         Finish(prop::sample::Index),
         Cut { back: i64 },
     }
@@ -275,6 +289,8 @@ mod tests {
             1 => gap.prop_map(|gap| Step::Skip { gap }),
             4 => Just(Step::Start),
             1 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
+            1 => any::<prop::sample::Index>().prop_map(Step::Park),
+            1 => any::<prop::sample::Index>().prop_map(Step::Unpark),
             3 => any::<prop::sample::Index>().prop_map(Step::Finish),
             1 => (0i64..30).prop_map(|back| Step::Cut { back }),
         ];
@@ -283,6 +299,12 @@ mod tests {
 
     fn nth(set: &BTreeSet<i64>, index: &prop::sample::Index) -> Option<i64> {
         (!set.is_empty()).then(|| *set.iter().nth(index.index(set.len())).expect("in range"))
+    }
+
+    /// What runs.
+    fn busy(oracle: &Oracle, given_back: &BTreeSet<i64>, parked: &BTreeSet<i64>) -> BTreeSet<i64> {
+        let held = |offset: &&i64| !given_back.contains(*offset) && !parked.contains(*offset);
+        oracle.running.iter().filter(held).copied().collect()
     }
 
     proptest! {
@@ -300,19 +322,20 @@ mod tests {
             let adopted: BTreeSet<_> = adopted.into_iter().map(|offset| start + offset).filter(|o| !known.contains(o)).collect();
             adopted.iter().for_each(|offset| tracker.adopt(Offset(*offset)));
             let mut oracle = Oracle { next: start, known, running: adopted.clone(), ..Oracle::default() };
-            let mut given_back = BTreeSet::new();
+            let (mut given_back, mut parked) = (BTreeSet::new(), BTreeSet::new());
             for step in steps {
                 let (before, cut) = (tracker.committable(), matches!(step, Step::Cut { .. }));
                 match step {
                     Step::Cut { back } => {
                         let at = oracle.next - back;
                         let (waited, begun) = tracker.cut(Offset(at));
-                        let waiting = oracle.waiting.union(&given_back).copied().filter(|o| *o >= at);
+                        let waiting = oracle.waiting.iter().chain(&given_back).chain(&parked).copied().filter(|o| *o >= at);
                         let waiting: BTreeSet<_> = waiting.collect();
-                        let runs = oracle.running.iter().filter(|o| **o >= at && !given_back.contains(o)).count();
+                        let held = given_back.union(&parked).copied().collect();
+                        let runs = oracle.running.difference(&held).filter(|o| **o >= at).count();
                         prop_assert_eq!(waited.into_iter().collect::<BTreeSet<_>>(), waiting);
                         prop_assert_eq!(begun, runs);
-                        for set in [&mut oracle.waiting, &mut oracle.running, &mut given_back] {
+                        for set in [&mut oracle.waiting, &mut oracle.running, &mut given_back, &mut parked] {
                             set.retain(|offset| *offset < at);
                         }
                         oracle.finished.retain(|offset, _| *offset < at);
@@ -356,15 +379,29 @@ mod tests {
                             }
                         }
                     }
+                    Step::Park(index) => {
+                        let candidates = busy(&oracle, &given_back, &parked);
+                        if let Some(offset) = nth(&candidates, &index) {
+                            tracker.park(Offset(offset), offset);
+                            parked.insert(offset);
+                        }
+                    }
+                    Step::Unpark(index) => {
+                        if let Some(offset) = nth(&parked, &index) {
+                            prop_assert!(tracker.unpark(Offset(offset)));
+                            parked.remove(&offset);
+                            given_back.insert(offset);
+                        }
+                    }
                     Step::GiveBack(index) => {
-                        let candidates = oracle.running.difference(&given_back).copied().collect();
+                        let candidates = busy(&oracle, &given_back, &parked);
                         if let Some(offset) = nth(&candidates, &index) {
                             tracker.give_back(Offset(offset), offset);
                             given_back.insert(offset);
                         }
                     }
                     Step::Finish(index) => {
-                        let candidates = oracle.running.difference(&given_back).copied().collect();
+                        let candidates = busy(&oracle, &given_back, &parked);
                         if let Some(offset) = nth(&candidates, &index) {
                             tracker.finish(Offset(offset));
                             oracle.running.remove(&offset);
@@ -376,9 +413,9 @@ mod tests {
                 prop_assert!(cut || tracker.committable() >= before, "never backwards");
                 prop_assert_eq!(tracker.next().0, oracle.next);
                 prop_assert_eq!(tracker.unfinished(), oracle.waiting.len() + oracle.running.len());
-                prop_assert_eq!(tracker.waiting(), oracle.waiting.len() + given_back.len());
+                prop_assert_eq!(tracker.waiting(), oracle.waiting.len() + given_back.len() + parked.len());
                 prop_assert!(tracker.started().map(|o| o.0).eq(oracle.running.iter().copied()));
-                prop_assert_eq!(tracker.begun(), oracle.running.len() - given_back.len());
+                prop_assert_eq!(tracker.begun(), busy(&oracle, &given_back, &parked).len());
                 prop_assert!(tracker.running.words.len() <= span / 64 + 2, "the window stays within the span");
                 oracle.check_finished(&tracker);
             }

@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
+    flow::FlowArgs,
     layers::{environment_name, older_name},
     membership::MembershipArgs,
     security::SecurityArgs,
@@ -73,6 +74,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) membership: MembershipArgs,
+
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
 
     #[command(flatten)]
     pub(crate) security: SecurityArgs,

@@ -46,6 +46,12 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if summary.adopted > 0 {
         writeln!(out, "adopted    {} tasks, which ran on while their partitions went and came back", summary.adopted)?;
     }
+    if summary.retried > 0 {
+        writeln!(out, "retried    {} attempts that failed and were not the last", summary.retried)?;
+    }
+    if summary.circuit_opened > 0 {
+        writeln!(out, "circuit    opened {} times: nearly all tasks failed", summary.circuit_opened)?;
+    }
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }

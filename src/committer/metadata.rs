@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     gather::Gather,
     offsets::Committed,
-    progress::{Encoded, Finished, Fits, LEAST_UNITS, MOST_UNITS, Place, encode},
+    progress::{Encoded, Finished, Fits, LEAST_UNITS, MOST_UNITS, Notes, Place, encode_with},
     record::TopicId,
     scheduler::Said,
 };
@@ -32,12 +32,14 @@ impl Metadata {
         topic: TopicId,
         commits: &mut BTreeMap<i32, Committed>,
         finished: &BTreeMap<i32, Finished>,
+        notes: &BTreeMap<i32, Notes>,
     ) -> BTreeMap<i32, Said> {
-        let none = Finished::default();
+        let (none, nothing) = (Finished::default(), Notes::default());
         let fill = |(partition, committed): (&i32, &mut Committed)| {
             let finished = finished.get(partition).unwrap_or(&none);
+            let notes = notes.get(partition).unwrap_or(&nothing);
             let place = Place { topic, partition: *partition, offset: committed.offset };
-            let Encoded { text, fits } = encode(&place, finished, self.most_units);
+            let Encoded { text, fits } = encode_with(&place, finished, notes, self.most_units);
             committed.metadata = text;
             let said = match fits {
                 Fits::All => Said::All,
@@ -82,10 +84,10 @@ mod tests {
         // Every other offset: a bit for each is the shortest.
         let every_other = (1..30_000).map(|number| Run::new(Offset(2 * number - 1), Offset(2 * number))).collect();
         let finished = BTreeMap::from([(3, every_other)]);
-        assert_eq!(metadata.fill(id, &mut commits, &finished)[&3], Said::All);
+        assert_eq!(metadata.fill(id, &mut commits, &finished, &BTreeMap::new())[&3], Said::All);
         let (mut lengths, mut dropped) = (Vec::new(), 0);
         while metadata.shorten("no") {
-            let said = metadata.fill(id, &mut commits, &finished);
+            let said = metadata.fill(id, &mut commits, &finished, &BTreeMap::new());
             lengths.push(commits[&3].metadata.encode_utf16().count());
             let now = match said[&3] {
                 Said::Below { reach, dropped } => {

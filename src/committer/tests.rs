@@ -118,6 +118,7 @@ fn ask_of(topics: u32) -> Ask {
         commits: [(0, committed.clone()), (1, committed.clone())].into(),
         finished: [(1, (30..2_000).map(|number| Run::new(Offset(2 * number), Offset(2 * number + 1))).collect())]
             .into(),
+        notes: BTreeMap::new(),
     };
     Ask { topics: (0..topics).map(topic_ask).collect(), era: 0 }
 }

@@ -77,8 +77,16 @@ async fn the_fetch_loop_of_a_partition_that_goes_ends_and_its_room_comes_back() 
     // Once it comes back, it has as much room as before.
     let source = Arc::new(a.clone());
     let (start, latest, epoch) = (Offset(0), Offset(1000), LeaderEpoch::UNKNOWN);
-    let assignment =
-        Assignment { source, start, committed: None, finished: Default::default(), end: None, latest, epoch };
+    let assignment = Assignment {
+        source,
+        start,
+        committed: None,
+        finished: Default::default(),
+        notes: Default::default(),
+        end: None,
+        latest,
+        epoch,
+    };
     let id: TopicId = broker.topic_id("a").unwrap();
     let taken = Taken { topic: "a".into(), id, there: [0].into(), assignments: vec![assignment] };
     engine.scheduler.assign(vec![taken], Instant::now());

@@ -24,7 +24,13 @@ fn fate(verdict: Verdict, policy: Policy) -> Fate {
 }
 
 fn fate_of(record: Record, verdict: Verdict, policy: Policy) -> Fate {
-    decide(record, verdict, Duration::ZERO, &mut Judge { policy, group: "g", page: &mut Page::default() }).fate
+    let mut page = Page::default();
+    let mut judge = Judge { policy, group: "g", page: &mut page };
+    let done = decide(record, verdict, Duration::ZERO, &mut judge);
+    match (done.fate, done.ending) {
+        (Fate::Failed(record), Ending::Failed(failure)) => give_up(*record, &failure, &mut judge),
+        (fate, _) => fate,
+    }
 }
 
 fn failure() -> Verdict {

@@ -174,7 +174,7 @@ fn strings_of_others_and_of_newer_versions_are_told_apart() {
 #[test]
 fn a_field_that_is_optional_is_passed_over() {
     // Length 2 is 4 in zigzag.
-    let text = signed(5, &[OPTIONAL_TAGS, 4, 1, 2, BITS, 2, 0b1000]);
+    let text = signed(5, &[OPTIONAL_TAGS + 35, 4, 1, 2, BITS, 2, 0b1000]);
     assert_eq!(decode(&text, &beside(5), NO_END, false), Ok((set(&[(8, 9)]), Writer::Longshore)));
 }
 
@@ -266,4 +266,47 @@ fn what_parallel_consumer_itself_has_written_is_read() {
         forms.insert(name.split('-').next_back().expect("a form").to_owned());
     }
     assert_eq!(forms.len(), 8, "{forms:?}");
+}
+
+fn notes_of(base: i64) -> impl Strategy<Value = Notes> {
+    let named = [Named::Running, Named::Suspect, Named::Alone, Named::SuspectAgain, Named::AloneAgain];
+    let offsets = || prop::collection::btree_map(base..base + 100_000, 0usize..5, 0..40);
+    (offsets(), offsets(), prop::option::of(base..base + (1 << 40))).prop_map(move |(attempts, names, reach)| Notes {
+        attempts: attempts.into_iter().map(|(offset, times)| (Offset(offset), times as u32 + 1)).collect(),
+        reach: reach.map(Offset),
+        named: names.into_iter().map(|(offset, name)| (Offset(offset), named[name])).collect(),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn notes_travel_along((base, finished) in sets(), noted in notes_of(0)) {
+        let up = |offset: Offset| offset + base;
+        let noted = Notes {
+            attempts: noted.attempts.into_iter().map(|(offset, times)| (up(offset), times)).collect(),
+            reach: noted.reach.map(up),
+            named: noted.named.into_iter().map(|(offset, named)| (up(offset), named)).collect(),
+        };
+        let Encoded { text, fits } = encode_with(&beside(base), &finished, &noted, MOST_UNITS);
+        prop_assert!(units(&text) <= MOST_UNITS);
+        let mut kept = finished;
+        if let Fits::Below(reach) = fits {
+            kept.cut_from(reach);
+        }
+        prop_assert_eq!(decode(&text, &beside(base), NO_END, false).map(|(finished, _)| finished), Ok(kept));
+        prop_assert_eq!(notes(&text, &beside(base)), noted);
+        prop_assert_eq!(notes(&text, &beside(base + 1)), Notes::default(), "they are bound to their place");
+    }
+}
+
+#[test]
+fn notes_that_take_too_much_are_left_out() {
+    let named = (0..5_000).map(|offset| (Offset(1_000 * offset), Named::Running)).collect();
+    let noted = Notes { named, reach: Some(Offset(9)), ..Notes::default() };
+    let finished = set(&[(7, 9)]);
+    let text = encode_with(&beside(5), &finished, &noted, MOST_UNITS).text;
+    assert_eq!(decode(&text, &beside(5), NO_END, false).map(|(finished, _)| finished), Ok(finished));
+    assert_eq!(notes(&text, &beside(5)), Notes::default());
 }

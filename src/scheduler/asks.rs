@@ -38,6 +38,7 @@ impl Scheduler {
         let commits: BTreeMap<_, _> = ours.map(|(key, committed)| (key.number, committed)).gather();
         let finished =
             commits.keys().filter_map(|number| Some((*number, self.finished_above(of.partitions.get(number)?))));
+        let notes = commits.keys().filter_map(|number| Some((*number, self.notes(of.partitions.get(number)?))));
         TopicAsk {
             topic,
             name: Arc::clone(&of.name),
@@ -48,6 +49,7 @@ impl Scheduler {
                 true => Newcomers::AllBut(of.partitions.keys().chain(&of.ignored).copied().gather()),
                 false => Newcomers::Only(of.awaited.clone()),
             },
+            notes: notes.gather(),
             finished: finished.gather(),
             commits,
         }
@@ -179,7 +181,8 @@ impl Scheduler {
             (None, false) => Some(self.idle_commit.max(self.next_commit)),
         };
         let settling = self.settling.values().filter_map(|settling| settling.wake).min();
-        commit.into_iter().chain(self.phase.deadline()).chain(settling).chain(self.orphans.next_end()).min()
+        let starts = self.orphans.next_end().into_iter().chain(self.next_start());
+        commit.into_iter().chain(self.phase.deadline()).chain(settling).chain(starts).min()
     }
 
     /// Says, once, that the run is over.

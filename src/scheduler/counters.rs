@@ -14,8 +14,12 @@ pub struct Counters {
     pub already_finished: u64,
     /// Tasks that succeeded.
     pub succeeded: u64,
-    /// Tasks that failed or panicked.
+    /// Messages whose tasks failed or panicked, and that were given up.
     pub failed: u64,
+    /// Failed attempts that were not the last: the message is tried again.
+    pub retried: u64,
+    /// How often nearly all tasks failed, so that nothing new was started for a while.
+    pub circuit_opened: u64,
     /// Messages that are not what `--format` asks for.
     pub malformed: u64,
     /// Answers of success that are acknowledged.
@@ -46,6 +50,8 @@ impl Counters {
             already_finished: 0,
             succeeded: 0,
             failed: 0,
+            retried: 0,
+            circuit_opened: 0,
             malformed: 0,
             replied: 0,
             failure_replies: 0,
@@ -64,7 +70,8 @@ impl Counters {
     pub(super) fn count(&mut self, ending: &Ending) {
         match ending {
             Ending::Succeeded => self.succeeded += 1,
-            Ending::Failed(_) => self.failed += 1,
+            // Counted when it is given up.
+            Ending::Failed(_) => {}
             Ending::Malformed(_) => self.malformed += 1,
         }
     }

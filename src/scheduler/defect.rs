@@ -71,4 +71,20 @@ pub(crate) enum Defect {
     AdoptWritten,
     /// Keep the room of what was adopted.
     LeakAdoptedRoom,
+    /// Never come back to what waits to be tried again.
+    ForgetRetry,
+    /// Try again what has no attempts left.
+    RetryForEver,
+    /// Try again at once.
+    RetryAtOnce,
+    /// Start a message although one of the same key runs.
+    Overtake,
+    /// Never let the next of a key have its turn.
+    KeepLane,
+    /// Give up messages while nearly all fail.
+    GiveUpInOutage,
+    /// Try nothing while the circuit is open.
+    NeverTry,
+    /// Start all there is while the circuit is open.
+    StartInOutage,
 }

@@ -21,7 +21,7 @@ use super::{parts::NOTHING, topics::Topic, *};
 use crate::{
     lineage::{Bounds, Told, Verified},
     loss::{OnDataLoss, Why},
-    progress::Finished,
+    progress::{Finished, Notes},
     tracker::Tracker,
 };
 
@@ -95,7 +95,7 @@ impl Scheduler {
 
     /// Begins a life of a partition that is known.
     pub(super) fn begin(&mut self, key: PartitionKey, assignment: Assignment) {
-        let Assignment { source, start, end, latest, epoch, finished, .. } = assignment;
+        let Assignment { source, start, end, latest, epoch, finished, notes, .. } = assignment;
         let id = AssignmentId(self.next_life);
         self.next_life += 1;
         let partition = self.topics.partition_mut(key).expect("it is there");
@@ -123,6 +123,7 @@ impl Scheduler {
             unsure: false,
             away: false,
             freed: Freed::default(),
+            attempts: notes.attempts,
             ready: false,
         };
         self.lives.insert(id, life);
@@ -331,8 +332,8 @@ impl Scheduler {
             self.open += 1;
         }
         let (latest, epoch) = (bounds.latest, bounds.epoch);
-        let finished = Finished::default();
-        self.begin(key, Assignment { source, start, committed, finished, end, latest, epoch });
+        let (finished, notes) = (Finished::default(), Notes::default());
+        self.begin(key, Assignment { source, start, committed, finished, notes, end, latest, epoch });
         self.progressed(key, now);
     }
 
@@ -344,6 +345,7 @@ impl Scheduler {
         }
         let until = life.until.map_or(until, |before| before.min(until));
         let (waited, begun) = life.tracker.cut(until);
+        life.attempts.split_off(&until);
         life.until = Some(until);
         (life.unsure, life.away) = (false, false);
         life.ghosts += begun;

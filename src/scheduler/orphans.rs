@@ -137,6 +137,7 @@ impl Scheduler {
             self.lives.get_mut(&id).expect("it has just begun").tracker.adopt(offset);
             self.orphans.heirs.insert((parent, offset), id);
             self.orphans.parents.insert((id, offset), parent);
+            self.lanes.hand_over((parent, offset), (id, offset));
             #[cfg(test)]
             self.adoptions.push((parent, id, offset));
             self.counters.past_life -= 1;
@@ -149,7 +150,7 @@ impl Scheduler {
     /// Nobody adopts it.
     fn leave_alone(&mut self, (id, _): Task, done: Option<Done>) {
         if let Some(done) = done {
-            self.lay(id, done.offset, done.size);
+            self.end_ghost(id, &done);
         }
     }
 
@@ -157,8 +158,14 @@ impl Scheduler {
     pub(super) fn end_past(&mut self, id: AssignmentId, done: Done, now: Instant) {
         let Some(life) = self.lives.get(&id) else { return };
         if let Some(done) = self.orphans.hold(&life.source, id, done, now) {
-            self.lay(id, done.offset, done.size);
+            self.end_ghost(id, &done);
         }
+    }
+
+    /// A task has ended that comes to nothing.
+    fn end_ghost(&mut self, id: AssignmentId, done: &Done) {
+        self.counters.failed += u64::from(matches!(done.ending, Ending::Failed(_)));
+        self.lay(id, done.offset, done.size);
     }
 
     /// A record was given back of which nothing is ours: it never began.
@@ -187,6 +194,10 @@ impl Scheduler {
 
     /// What a record of a life holds is free again: in the life that fetched it.
     pub(super) fn free(&mut self, id: AssignmentId, offset: Offset, size: usize) {
+        self.leave_lane(id, offset);
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.attempts.remove(&offset);
+        }
         if let Some(parent) = self.orphans.disinherit(id, offset) {
             if !self.breaks(Defect::LeakAdoptedRoom) {
                 self.lay(parent, offset, size);

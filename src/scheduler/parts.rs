@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{Order, Retries};
 use crate::{
-    fate::{Kind, Step},
+    fate::{Kind, OnFailure, Policy, Step},
     lineage::{Bounds, Read, Told, Verified},
     loss::OnDataLoss,
     offsets::Committed,
-    progress::Finished,
+    progress::{Finished, Notes},
     record::{AssignmentId, LeaderEpoch, Offset, Outgoing, PartitionKey, Record, TopicId, TopicIndex, TopicPartition},
     tracker::Tracker,
 };
@@ -59,12 +60,24 @@ pub struct Rules {
     pub several_topics: bool,
     /// Whether to work off only what is there.
     pub until_end: bool,
+    /// Where answers and failures go.
+    pub policy: Policy,
+    /// The group, as dead letters name it.
+    pub group: Arc<str>,
+    /// How often what has failed is tried again, and when.
+    pub retries: Retries,
+    /// What runs one after the other.
+    pub order: Order,
+    /// How much time each start of a task takes up, where there is a limit.
+    pub each_start: Option<Duration>,
+    /// Whether nothing more starts while nearly all fails.
+    pub circuit_breaker: bool,
 }
 
 impl Rules {
-    /// Rules for so many workers, and otherwise such as suit a test.
-    #[cfg(test)]
-    pub(crate) fn of(workers: usize, commit_interval: Duration, grace: Duration) -> Self {
+    /// Rules for so many workers, and otherwise the plainest: one topic, all of it, a short span, nothing tried again.
+    #[must_use]
+    pub fn of(workers: usize, commit_interval: Duration, grace: Duration) -> Self {
         Self {
             workers,
             span: 100,
@@ -76,6 +89,12 @@ impl Rules {
             all_partitions: true,
             several_topics: false,
             until_end: false,
+            policy: Policy { reply: false, dead_letter: false, on_failure: OnFailure::Drop },
+            group: "g".into(),
+            retries: Retries::NONE,
+            order: Order::None,
+            each_start: None,
+            circuit_breaker: false,
         }
     }
 }
@@ -104,6 +123,8 @@ pub struct Assignment {
     pub committed: Option<Offset>,
     /// What is finished at `start` and above, as the commit says.
     pub finished: Finished,
+    /// What else the commit says of what lies there.
+    pub notes: Notes,
     /// With `--until-end`: what to work off, up to here and not this one.
     pub end: Option<Offset>,
     /// The end of the log, at the start.
@@ -163,6 +184,8 @@ pub struct TopicAsk {
     pub commits: BTreeMap<i32, Committed>,
     /// What is finished above these commits.
     pub finished: BTreeMap<i32, Finished>,
+    /// What else is to be said of what lies there.
+    pub notes: BTreeMap<i32, Notes>,
 }
 
 /// How much of what is finished above a commit it says.
@@ -337,6 +360,8 @@ pub(super) struct Life {
     /// It cannot be read just now.
     pub(super) away: bool,
     pub(super) freed: Freed,
+    /// How often the tasks of what is unfinished have failed, where they have.
+    pub(super) attempts: BTreeMap<Offset, u32>,
     /// It is in the ring of those that have something to start.
     pub(super) ready: bool,
 }

@@ -10,6 +10,7 @@
 //! Each promise is a line in [`World`] that returns an error; each [`Defect`] must make one of them speak.
 
 mod books;
+mod failures;
 mod group;
 mod life;
 mod log;
@@ -67,6 +68,13 @@ struct World {
     /// Tasks that came to their end, and how often.
     ran: BTreeMap<At, u32>,
     hung: BTreeSet<At>,
+    /// How the task of a message has ended, for good: well, or given up.
+    ended: BTreeMap<At, BTreeSet<bool>>,
+    /// How often it has failed.
+    fails: BTreeMap<At, u32>,
+    /// How many were given up of those that would go well, and how many outages there were.
+    innocent: usize,
+    outages: usize,
     /// What is not in the log any more and has not been told of, with the offset that it had; and whether that has to be
     /// told before any commit, or only before one beyond it.
     gone: BTreeMap<At, (i64, bool)>,
@@ -91,7 +99,8 @@ impl World {
         let calm = rng.u8(0..3) == 0;
         let grace = Duration::from_millis([0, rng.u64(0..=3000)][rng.usize(0..2)]);
         let adoption = Duration::from_millis([rng.u64(20..400), 10_000][rng.usize(0..2)]);
-        let rules = Rules {
+        let mut rules = Rules {
+            policy,
             span: if rng.bool() { 1 << 20 } else { rng.usize(1..=40) },
             on_data_loss: [OnDataLoss::Earliest, OnDataLoss::Earliest, OnDataLoss::Latest, OnDataLoss::Stop]
                 [rng.usize(0..4)],
@@ -101,6 +110,7 @@ impl World {
             all_partitions: rng.bool(),
             ..Rules::of(workers, Duration::from_millis(rng.u64(0..=1500)), grace)
         };
+        Self::draw_flow(&mut rules, &mut rng);
         let short = rng.bool();
         let count = [1, 1, 2, 3][rng.usize(0..4)];
         let topics: Vec<_> = (0..count).map(|place| Topic::new(place, 150 / count, &mut rng)).collect();
@@ -127,6 +137,10 @@ impl World {
             elsewhere: BTreeSet::new(),
             ran: BTreeMap::new(),
             hung: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            fails: BTreeMap::new(),
+            innocent: 0,
+            outages: 0,
             gone: BTreeMap::new(),
             excused: BTreeSet::new(),
             calm,
@@ -195,6 +209,8 @@ impl World {
             life.plan(when, Happening::Befalls(kinds[self.rng.usize(0..kinds.len())]));
         }
         self.plan_rebalances(&mut life);
+        self.plan_outage(&mut life);
+        self.outages += usize::from(life.outage.is_some());
         life
     }
 
@@ -289,6 +305,7 @@ impl World {
             let records = there[..count].iter().map(|entry| Record {
                 source: Arc::clone(&source),
                 timestamp_ms: entry.ident,
+                key: failures::key_bytes(entry.ident),
                 ..crate::testing::record(entry.offset, Some(b"v"))
             });
             let records = records.collect();

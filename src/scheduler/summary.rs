@@ -27,6 +27,8 @@ impl Counters {
             already_finished: self.already_finished,
             succeeded: self.succeeded,
             failed: self.failed,
+            retried: self.retried,
+            circuit_opened: self.circuit_opened,
             malformed: self.malformed,
             replied: self.replied,
             failure_replies: self.failure_replies,
@@ -62,6 +64,11 @@ pub(super) struct Left {
     pub(super) unanswered: usize,
     pub(super) last_commit_open: bool,
     pub(super) data_loss: Vec<DataLoss>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -120,8 +127,13 @@ pub struct Summary {
     pub already_finished: u64,
     /// Messages whose task succeeded.
     pub succeeded: u64,
-    /// Messages whose task failed or panicked.
+    /// Messages whose task failed or panicked, and that were given up.
     pub failed: u64,
+    /// Attempts that failed and were not the last.
+    pub retried: u64,
+    /// How often nearly all tasks failed, so that nothing new was started until one succeeded.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub circuit_opened: u64,
     /// Messages that were not what `--format` asks for; their task did not run.
     pub malformed: u64,
     /// Answers of success, acknowledged.

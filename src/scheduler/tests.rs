@@ -7,7 +7,7 @@ use crate::{
     fate::{Done, Ending, Fate, Kind},
     lineage::{Bounds, Verified},
     loss::{OnDataLoss, Why},
-    progress::{Finished, Run},
+    progress::{Finished, Notes, Run},
     record::Outgoing,
     testing::record,
 };
@@ -29,7 +29,8 @@ fn to_commit(scheduler: &mut Scheduler, now: Instant) -> Offset {
 fn taken(topic: &str) -> Taken {
     let source = Arc::new(TopicPartition::new(topic, 0));
     let (start, committed, latest, epoch) = (Offset(0), Some(Offset(0)), Offset(1), LeaderEpoch(0));
-    let assignment = Assignment { source, start, committed, finished: Finished::default(), end: None, latest, epoch };
+    let (finished, notes) = (Finished::default(), Notes::default());
+    let assignment = Assignment { source, start, committed, finished, notes, end: None, latest, epoch };
     let (topic, id) = (topic.into(), TopicId::default());
     Taken { topic, id, there: [0].into(), assignments: vec![assignment] }
 }
@@ -422,4 +423,31 @@ fn what_a_commit_said_is_finished_is_passed_and_said_again() {
         (ask.topics[0].commits[&0].offset, &ask.topics[0].finished[&0]),
         (Offset(0), &runs(&[(1, 4), (20, 30)]))
     );
+}
+
+#[test]
+fn how_often_a_task_has_failed_goes_with_the_commit_and_comes_back() {
+    let now = Instant::now();
+    let retries = Retries { most: 5, ..Retries::NONE };
+    let rules = || Rules { retries, ..Rules::of(1, Duration::ZERO, Duration::ZERO) };
+    let begin = |notes: Notes| {
+        let mut scheduler = Scheduler::new(rules(), now);
+        let mut taken = taken("in");
+        taken.assignments[0].notes = notes;
+        scheduler.assign(vec![taken], now);
+        let id = scheduler.poll_begin().expect("it is ours").id;
+        scheduler.handle_fetched(id, vec![record(0, Some(b"{}"))], (Offset(1), LeaderEpoch(0)), Offset(1), now);
+        scheduler
+    };
+    let mut first = begin(Notes::default());
+    let load = first.poll_load(now).expect("it waits");
+    let record = load.records[0].clone();
+    let (offset, size, ending) = (record.offset, record.size(), Ending::Failed(Failure::new("no")));
+    let fate = Fate::Failed(Box::new(record));
+    first.handle_done(load.assignment, vec![Done { offset, size, took: Duration::ZERO, ending, fate }], now);
+    first.handle_load_ended();
+    let notes = first.poll_ask(now).expect("a commit is due").topics[0].notes[&0].clone();
+    assert_eq!(notes.attempts, [(Offset(0), 1)].into());
+    let mut second = begin(notes);
+    assert_eq!(second.poll_load(now).expect("it waits").records[0].attempt, 2);
 }

@@ -128,10 +128,12 @@ impl Begins {
                     start
                 }
             };
+            let (finished, notes) = begun.known.take(self, &source, start);
             begun.assignments.push(Assignment {
                 start,
                 committed: self.committed.get(&partition).map(|committed| committed.offset),
-                finished: begun.known.take(self, &source, start),
+                finished,
+                notes,
                 end: self.ends.as_ref().map(|ends| ends[&partition].max(start)),
                 latest,
                 epoch: self.epochs.get(&partition).copied().unwrap_or(LeaderEpoch::UNKNOWN),

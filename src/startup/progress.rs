@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::begins::Begins;
 use crate::{
     lineage::{Verdict, committed_verdict},
-    progress::{Finished, Place, Unbelieved, Writer, decode},
+    progress::{Finished, Notes, Place, Unbelieved, Writer, decode, notes},
     record::{Offset, TopicPartition},
     scheduler::Taken,
 };
@@ -26,13 +26,13 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// What is finished of a partition that begins at `start`.
-    pub(crate) fn take(&mut self, begins: &Begins, source: &Arc<TopicPartition>, start: Offset) -> Finished {
-        let Some(committed) = begins.committed.get(&source.partition) else { return Finished::default() };
+    /// What is finished of a partition that begins at `start`, and what else is said of it.
+    pub(crate) fn take(&mut self, begins: &Begins, source: &Arc<TopicPartition>, start: Offset) -> (Finished, Notes) {
+        let Some(committed) = begins.committed.get(&source.partition) else { return Default::default() };
         let ended = begins.epoch_ends.get(&source.partition).copied();
         // What was committed of another log is told of as a loss.
         if ended.is_some_and(|ended| matches!(committed_verdict(committed.offset, ended), Verdict::Truncated(_))) {
-            return Finished::default();
+            return Default::default();
         }
         let latest = begins.latest[&source.partition];
         let end = ended.and_then(|ended| ended.end).map_or(latest, |end| end.min(latest));
@@ -41,11 +41,11 @@ impl Known {
             Ok((mut finished, writer)) => {
                 self.foreign += usize::from(writer == Writer::ParallelConsumer);
                 finished.cut_below(start);
-                finished
+                (finished, notes(&committed.metadata, &place).from(start))
             }
             Err(unbelieved) => {
                 self.unbelieved.push((Arc::clone(source), unbelieved));
-                Finished::default()
+                Default::default()
             }
         }
     }

@@ -91,7 +91,7 @@ impl World {
             promise!(asked.is_empty(), "6: {asked:?} is asked, and no leader has changed");
             let findings = Comparison::new(&topic, &look, &BTreeMap::new()).finish(&topic, BTreeMap::new());
             promise!(allow_commit(&findings), "6: {findings:?}, and nothing has changed");
-            let said = Metadata::default().fill(topic.id, &mut topic.commits, &topic.finished);
+            let said = Metadata::default().fill(topic.id, &mut topic.commits, &topic.finished, &topic.notes);
             let kept = if topic.commits.is_empty() { Kept::Held } else { Kept::AllBut(BTreeSet::new()) };
             let of_topic = topic.commits.into_iter().map(|(number, kept)| ((place, number), kept));
             all.extend(of_topic.map(|(key, kept)| (key, (kept, committing.holds[&key]))));

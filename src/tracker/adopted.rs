@@ -42,7 +42,8 @@ impl<T> Tracker<T> {
     #[must_use]
     pub fn in_hand(&self) -> Vec<Offset> {
         let returned = self.returned.iter().map(|(offset, _)| *offset);
-        let given_back: BTreeSet<_> = returned.chain(self.abandoned.iter().copied()).gather();
+        let held = returned.chain(self.parked.keys().copied()).chain(self.abandoned.iter().copied());
+        let given_back: BTreeSet<_> = held.gather();
         self.started().filter(|offset| !self.ended.is_set(*offset) && !given_back.contains(offset)).collect()
     }
 

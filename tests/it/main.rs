@@ -22,6 +22,7 @@ mod proxy_reads;
 mod proxy_runs;
 mod reading;
 mod restart;
+mod retries;
 mod security;
 mod settings;
 mod stores;

@@ -4,23 +4,28 @@ use super::*;
 
 impl World {
     /// What must be acknowledged of a message before it may count as finished.
-    fn wanted(&self, at: At) -> BTreeSet<Kind> {
-        let Policy { reply, dead_letter, .. } = self.policy;
+    fn wanted(&self, at: At, went_well: bool) -> BTreeSet<Kind> {
+        let Policy { reply, .. } = self.policy;
         match &self.plans[&at].verdict {
+            Verdict::Succeeded(_) if !went_well => self.wanted_of_failure(),
             Verdict::Succeeded(Answer::Reply { .. }) if reply => [Kind::Reply].into(),
             Verdict::Succeeded(_) => [].into(),
-            _ => {
-                let kinds = [(dead_letter, Kind::DeadLetter), (reply, Kind::FailureReply)];
-                kinds.into_iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| kind).collect()
-            }
+            _ => self.wanted_of_failure(),
         }
+    }
+
+    fn wanted_of_failure(&self) -> BTreeSet<Kind> {
+        let Policy { reply, dead_letter, .. } = self.policy;
+        let kinds = [(dead_letter, Kind::DeadLetter), (reply, Kind::FailureReply)];
+        kinds.into_iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| kind).collect()
     }
 
     pub(super) fn is_settled(&self, at: At) -> bool {
         let written = self.written.get(&at);
         self.elsewhere.contains(&at)
-            || self.ran.contains_key(&at)
-                && self.wanted(at).iter().all(|kind| written.is_some_and(|w| w.contains(kind)))
+            || self.ended.get(&at).into_iter().flatten().any(|went_well| {
+                self.wanted(at, *went_well).iter().all(|kind| written.is_some_and(|w| w.contains(kind)))
+            })
     }
 
     /// It has its fate, or was left out by wish.
@@ -67,7 +72,6 @@ impl World {
             let ours = life.ours.contains_key(&at.0) && !life.parted.contains(&id);
             promise!(ours, "4: {at:?} started, and is not ours");
             promise!(!life.leaving.contains_key(&at.0), "10: {at:?} started, and is to go");
-            promise!(life.begun.insert((id, at)), "3: {at:?} started twice in one life");
             life.started.insert((id, record.offset.0), at);
             let committed = self.committed.get(&at.0).copied().unwrap_or(0);
             promise!(
@@ -83,11 +87,11 @@ impl World {
             );
             let plan = &self.plans[&at];
             if late.is_some() {
-                life.begun.remove(&(id, at));
                 life.loaded.insert((id, at));
                 todo.push(record);
                 continue;
             }
+            self.starts(life, id, at)?;
             life.running.insert((id, at));
             elapsed += plan.time;
             if plan.hangs_once && !life.fault_free && self.hung.insert(at) {
@@ -158,22 +162,32 @@ impl World {
         ended: bool,
     ) -> Result<(), Violation> {
         let mut outcomes = Vec::new();
+        let mut failures = Vec::new();
         let mut page = Page::default();
         let mut judge = Judge { policy: self.policy, group: "g", page: &mut page };
         for record in done {
             let at = at(&record);
             let ran = life.running.remove(&(life.heir(id, at), at));
             promise!(ran, "3: {at:?} ended but did not run");
-            *self.ran.entry(at).or_default() += 1;
-            self.settle(life, at);
-            let Plan { verdict, time, .. } = self.plans[&at].clone();
+            let (verdict, time) = (self.verdict(life, at), self.plans[&at].time);
+            if matches!(verdict, Verdict::Failed(_)) {
+                failures.push((life.heir(id, at), at));
+            } else {
+                self.ended.entry(at).or_default().insert(true);
+                *self.ran.entry(at).or_default() += 1;
+                self.settle(life, at);
+            }
             outcomes.push(fate::decide(record, verdict, time, &mut judge));
         }
         if ended {
             life.busy -= 1;
         }
         life.returned(id, &todo);
+        for (id, at) in failures {
+            self.fails(life, id, at)?;
+        }
         life.scheduler.handle_done(id, outcomes, life.now);
+        self.given_up(life)?;
         life.scheduler.handle_returned(id, todo.into_iter());
         if ended {
             life.scheduler.handle_load_ended();
@@ -185,7 +199,8 @@ impl World {
         // By the last life that began it: in others, it may be a ghost.
         let is_ours = |(id, that): &&(AssignmentId, At)| *that == at && !life.parted.contains(id);
         let last = life.begun.iter().filter(is_ours).max();
-        if self.is_settled(at) && last.is_some_and(|last| !life.running.contains(last)) {
+        let has_ended = |last| !life.running.contains(last) && !life.may_retry.contains_key(last);
+        if self.is_settled(at) && last.is_some_and(has_ended) {
             life.finished.insert(at);
             life.dirty_since.get_or_insert(life.now);
         }
@@ -237,7 +252,9 @@ impl World {
     ) -> Result<(), Violation> {
         for (at, times) in self.ran.iter().filter(|(at, _)| !life.disturbed.contains(&at.0.0)) {
             let before = ran_before.get(at).copied().unwrap_or(0);
-            let again = life.moved.contains(&at.0.0) || life.torn.contains(&at.0);
+            // What a commit has no room for is not known to whoever comes next, when what failed was left.
+            let dropped = self.most_runs.is_some() && life.has_parted_with(at.0);
+            let again = life.moved.contains(&at.0.0) || life.torn.contains(&at.0) || dropped;
             promise!(times - before <= 1 || again, "3: {at:?} ran {} times in one life", times - before);
             let committed = committed_before.get(&at.0).copied().unwrap_or(0);
             let offset = self.log(at.0).entries.iter().find(|entry| entry.ident == at.1).map(|entry| entry.offset);

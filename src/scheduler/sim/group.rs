@@ -78,6 +78,9 @@ impl World {
         life.known.insert(key, finished.clone());
         Assignment {
             finished,
+            notes: committed
+                .map(|committed| self.believe_notes(key, committed).from(Offset(start)))
+                .unwrap_or_default(),
             source: Arc::new(TopicPartition::new(self.topics[key.0].name(), key.1)),
             start: Offset(start),
             committed: committed.map(Offset),

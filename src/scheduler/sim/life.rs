@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use super::{super::*, At, Key, group::Comes, log::Befalls, orphans::Orphan, progress::Told};
+use super::{super::*, At, Key, failures::Outage, group::Comes, log::Befalls, orphans::Orphan, progress::Told};
 use crate::{
     fate::{Kind, Verdict},
     progress::Finished,
@@ -17,6 +17,8 @@ use crate::{
 pub(super) struct Plan {
     pub(super) time: Duration,
     pub(super) verdict: Verdict,
+    /// How often it fails before that.
+    pub(super) fails: u32,
     /// It never ends, the first time.
     pub(super) hangs_once: bool,
 }
@@ -99,6 +101,11 @@ pub(super) struct Life {
     /// Who has adopted what.
     pub(super) heirs: BTreeMap<(AssignmentId, At), AssignmentId>,
     pub(super) begun: BTreeSet<(AssignmentId, At)>,
+    /// How often each has failed.
+    pub(super) failed: BTreeMap<At, u32>,
+    /// What has failed and may be tried again, and when it failed.
+    pub(super) may_retry: BTreeMap<(AssignmentId, At), Instant>,
+    pub(super) outage: Option<Outage>,
     pub(super) finished: BTreeSet<At>,
     /// What the commits said at the start.
     pub(super) known: BTreeMap<Key, Finished>,
@@ -150,12 +157,14 @@ impl Plan {
             _ => rng.u64(0..60),
         };
         let verdict = match rng.u8(0..20) {
+            0 if rng.bool() => Verdict::Failed(Failure::permanent("no")),
             0 => Verdict::Failed(Failure::new("no")),
             1 => Verdict::Malformed(Failure::new("not JSON")),
             2 => Verdict::Succeeded(Answer::None),
             _ => Verdict::Succeeded(Answer::value("a")),
         };
-        Self { time: Duration::from_micros(micros), verdict, hangs_once: !calm && rng.u16(0..500) == 0 }
+        let fails = if rng.u8(0..10) == 0 { rng.u32(1..4) } else { 0 };
+        Self { time: Duration::from_micros(micros), verdict, fails, hangs_once: !calm && rng.u16(0..500) == 0 }
     }
 }
 
@@ -178,6 +187,9 @@ impl Life {
             orphans: BTreeMap::new(),
             heirs: BTreeMap::new(),
             begun: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            may_retry: BTreeMap::new(),
+            outage: None,
             finished: BTreeSet::new(),
             known: BTreeMap::new(),
             dead: BTreeSet::new(),

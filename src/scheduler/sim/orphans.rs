@@ -62,6 +62,9 @@ impl World {
             life.lives.insert(heir, at.0);
             life.heirs.insert((parent, at), heir);
             life.started.insert((heir, offset.0), at);
+            if let Some(failed) = life.may_retry.remove(&(parent, at)) {
+                life.may_retry.insert((heir, at), failed);
+            }
             for book in [&mut life.running, &mut life.loaded] {
                 if book.remove(&(parent, at)) {
                     book.insert((heir, at));
@@ -72,6 +75,7 @@ impl World {
                 tasks.push(at);
             }
         }
+        self.given_up(life)?;
         for key in keys {
             self.check_all_are_adopted(life, *key)?;
         }

@@ -4,7 +4,7 @@
 //! must be in it, unless it has no room.
 
 use super::*;
-use crate::progress::{Encoded, Finished, MOST_UNITS, Place, Run, decode, encode};
+use crate::progress::{Encoded, Finished, MOST_UNITS, Notes, Place, Run, decode, encode, encode_with, notes};
 
 /// What went with a commit.
 #[derive(Debug, Clone)]
@@ -34,7 +34,8 @@ impl World {
                 says.cut_from(reach);
             }
             let place = Place { topic: ask.id, partition: *partition, offset: commit.offset };
-            let Encoded { text, .. } = encode(&place, &says, MOST_UNITS);
+            let noted = ask.notes.get(partition).cloned().unwrap_or_default();
+            let Encoded { text, .. } = encode_with(&place, &says, &noted, MOST_UNITS);
             let said = reach.map_or(Said::All, |reach| Said::Below { reach, dropped });
             let told = Told { text, says, reach, said, topic: ask.topic };
             let key = (topic, *partition);
@@ -107,6 +108,13 @@ impl World {
         };
         finished.cut_below(Offset(log.start));
         finished
+    }
+
+    /// What else a start believes.
+    pub(super) fn believe_notes(&self, key: Key, committed: i64) -> Notes {
+        let Some(told) = self.told.get(&key) else { return Notes::default() };
+        let place = Place { topic: self.topics[key.0].id(), partition: key.1, offset: Offset(committed) };
+        notes(&told.text, &place)
     }
 
     /// Somebody copies metadata to where it does not belong: it says that all the rest is finished.

@@ -24,7 +24,7 @@ fn every_seed_keeps_every_promise() {
 /// A defect that nobody notices means that a promise is not tested.
 #[track_caller]
 fn check_caught(defect: Defect, promise: &str) {
-    let mut caught = (0..1000).filter_map(|seed| run(seed, Some(defect)).err());
+    let mut caught = (0..4000).filter_map(|seed| run(seed, Some(defect)).err());
     assert!(caught.any(|violation| violation.starts_with(promise)), "{defect:?} was not caught as {promise:?}");
 }
 
@@ -167,6 +167,46 @@ fn committing_only_where_the_lowest_has_moved_is_caught() {
 fn believing_progress_of_another_topic_partition_or_offset_is_caught() {
     let mut caught = (0..300).filter_map(|seed| run_in(World { gullible: true, ..World::new(seed) }, None).err());
     assert!(caught.any(|violation| violation.starts_with("1:")), "nobody noticed");
+}
+
+#[test]
+fn what_is_never_tried_again_is_caught() {
+    check_caught(Defect::ForgetRetry, "9:");
+}
+
+#[test]
+fn what_is_tried_for_ever_is_caught() {
+    check_caught(Defect::RetryForEver, "11:");
+}
+
+#[test]
+fn trying_again_at_once_is_caught() {
+    check_caught(Defect::RetryAtOnce, "11:");
+}
+
+#[test]
+fn overtaking_is_caught() {
+    check_caught(Defect::Overtake, "13:");
+}
+
+#[test]
+fn a_turn_that_never_comes_is_caught() {
+    check_caught(Defect::KeepLane, "9:");
+}
+
+#[test]
+fn giving_up_what_is_not_to_blame_is_caught() {
+    check_caught(Defect::GiveUpInOutage, "12:");
+}
+
+#[test]
+fn never_trying_again_after_an_outage_is_caught() {
+    check_caught(Defect::NeverTry, "2:");
+}
+
+#[test]
+fn starting_all_there_is_in_an_outage_is_caught() {
+    check_caught(Defect::StartInOutage, "12:");
 }
 
 #[test]

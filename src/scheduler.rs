@@ -234,7 +234,7 @@ impl Scheduler {
                 continue;
             }
             self.counters.received += 1;
-            if let Some(failures) = life.attempts.get(&record.offset) {
+            if let Some((failures, _)) = life.attempts.get(&record.offset) {
                 record.attempt = failures.saturating_add(1);
             }
             life.tracker.fetched(record.offset, record);

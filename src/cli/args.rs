@@ -110,6 +110,9 @@ pub(crate) struct RunArgs {
     /// What the process of a message sees of Longshore's environment, beside PATH, HOME, USER, LANG, TZ and TMPDIR
     #[arg(long, value_name = "NAME,...", help_heading = "Task")]
     pub(crate) exec_env: Option<String>,
+    /// Headers of a message that its process sees, each as LONGSHORE_MSG_HEADER_NAME
+    #[arg(long, value_name = "NAME,...", help_heading = "Task")]
+    pub(crate) exec_header: Option<String>,
     /// With --task exec: the program and its arguments, without a shell. The value is its standard input, its standard output
     /// the answer; LONGSHORE_MSG_TOPIC, _PARTITION, _OFFSET, _TIMESTAMP_MS, _KEY say which message it is; exit code 0 is success
     #[arg(last = true, value_name = "CMD ARG", help_heading = "Task")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longshore::task::{Exec, Sleep};
 
-use super::{Reading, args::RunArgs, duration};
+use super::{Reading, args::RunArgs, duration, layers::Value};
 
 /// The kinds of tasks (`--task`).
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ pub(super) fn read(from: &mut Reading<'_>, args: &RunArgs) -> Kind {
         timeout => Ok(timeout),
     });
     let names = from.layers.value(args.exec_env.as_ref(), "exec-env");
+    let headers = from.layers.value(args.exec_header.as_ref(), "exec-header");
     let sleep = Kind::Sleep(Sleep::new(time));
     if is_exec != Some(true) {
         if !args.command.is_empty() {
@@ -37,13 +38,17 @@ pub(super) fn read(from: &mut Reading<'_>, args: &RunArgs) -> Kind {
         }
         return sleep;
     }
-    let names = names.map(|names| names.text).unwrap_or_default();
-    let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-    match Exec::new(&args.command, &names, timeout) {
-        Ok(exec) => Kind::Exec(exec),
+    match Exec::new(&args.command, &list(names), timeout) {
+        Ok(exec) => Kind::Exec(exec.with_headers(list(headers))),
         Err(error) => {
             from.errors.push(format!("--task exec {error}"));
             sleep
         }
     }
+}
+
+/// The parts of a list with commas.
+fn list(value: Option<Value>) -> Vec<String> {
+    let text = value.map(|value| value.text).unwrap_or_default();
+    text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, BytesMut};
 
 use super::map::put_field;
-use crate::{gather::Gather, record::Offset, varint};
+use crate::{record::Offset, varint};
 
 const ATTEMPTS: u8 = 64;
 const MARK: u8 = 65;
@@ -113,14 +113,13 @@ impl Notes {
         Some(())
     }
 
-    /// Only what lies at `start` and above.
+    /// Only what is said of messages from `start` on and below `end`: where the log ends, or ended when this was written. What
+    /// lies there now may be another.
     #[must_use]
-    pub fn from(self, start: Offset) -> Self {
-        let Self { attempts, reach, named } = self;
-        Self {
-            attempts: attempts.into_iter().filter(|(offset, _)| *offset >= start).gather(),
-            reach,
-            named: named.into_iter().filter(|(offset, _)| *offset >= start).gather(),
-        }
+    pub fn within(self, start: Offset, end: Offset) -> Self {
+        let Self { mut attempts, reach, mut named } = self;
+        attempts.retain(|offset, _| (start..end).contains(offset));
+        named.retain(|offset, _| (start..end).contains(offset));
+        Self { attempts, reach, named }
     }
 }

@@ -103,7 +103,7 @@ impl Scheduler {
         } else {
             tracing::warn!(topic = &*source.topic, partition = source.partition, offset = offset.0, attempt, error, again_in = ?wait, "failed, and is tried again");
         }
-        life.attempts.insert(offset, attempt);
+        life.attempts.insert(offset, (attempt, true));
         life.tracker.park(offset, Record { attempt: attempt + 1, ..record });
         let key = life.key;
         self.note_finished(key);
@@ -127,7 +127,10 @@ impl Scheduler {
             Ending::Failed(failure) => Some(failure.advice()),
             Ending::Malformed(_) => return self.note_tried(id, done.offset, now),
         };
-        let again = matches!(&done.fate, Fate::Failed(record) if record.attempt > 1);
+        // What has failed before this process came may fail for another reason now.
+        let heir = self.orphans.heir(id, done.offset);
+        let attempts = self.lives.get(&heir).and_then(|life| life.attempts.get(&done.offset));
+        let again = attempts.is_some_and(|(_, here)| *here);
         match self.breaker.note(failed, again, now) {
             Some(Change::Opened) => {
                 self.counters.circuit_opened += 1;
@@ -196,7 +199,8 @@ impl Scheduler {
     /// How often the lowest unfinished messages of a partition have failed.
     fn attempts(&self, partition: &Partition) -> BTreeMap<Offset, u32> {
         let lives = partition.lives.iter().map(|id| &self.lives[id]).filter(|life| !life.is_dead());
-        let of = |life: &Life| life.attempts.iter().map(|(offset, attempts)| (*offset, *attempts)).collect::<Vec<_>>();
+        let of =
+            |life: &Life| life.attempts.iter().map(|(offset, (failures, _))| (*offset, *failures)).collect::<Vec<_>>();
         lives.flat_map(of).take(MAX_ATTEMPTS_SAID).gather()
     }
 }

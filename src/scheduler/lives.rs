@@ -123,7 +123,7 @@ impl Scheduler {
             unsure: false,
             away: false,
             freed: Freed::default(),
-            attempts: notes.attempts,
+            attempts: notes.attempts.into_iter().map(|(offset, failures)| (offset, (failures, false))).gather(),
             ready: false,
         };
         self.lives.insert(id, life);

@@ -360,8 +360,8 @@ pub(super) struct Life {
     /// It cannot be read just now.
     pub(super) away: bool,
     pub(super) freed: Freed,
-    /// How often the tasks of what is unfinished have failed, where they have.
-    pub(super) attempts: BTreeMap<Offset, u32>,
+    /// How often the tasks of what is unfinished have failed, where they have; and whether they have in this life.
+    pub(super) attempts: BTreeMap<Offset, (u32, bool)>,
     /// It is in the ring of those that have something to start.
     pub(super) ready: bool,
 }

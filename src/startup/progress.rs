@@ -41,7 +41,7 @@ impl Known {
             Ok((mut finished, writer)) => {
                 self.foreign += usize::from(writer == Writer::ParallelConsumer);
                 finished.cut_below(start);
-                (finished, notes(&committed.metadata, &place).from(start))
+                (finished, notes(&committed.metadata, &place).within(start, end))
             }
             Err(unbelieved) => {
                 self.unbelieved.push((Arc::clone(source), unbelieved));

@@ -6,17 +6,24 @@
 //!                             └─────────┘ at the deadline: TERM to its process group, KILL_AFTER later KILL
 //! ```
 //!
+//! | it exits with | which is |
+//! | --- | --- |
+//! | 0 | success: its standard output is the answer |
+//! | [`NO_ANSWER`] (79) | success, and no answer is wanted |
+//! | [`DEAD_LETTER`] (65, `EX_DATAERR`) | a failure that no other attempt would mend |
+//! | [`LATER`] (75, `EX_TEMPFAIL`), and all that is not named here, and a signal | a failure: it is tried again |
+//! | 126, 127 (it may not be run, or is not there) | a failure of the set-up, not of the message |
+//!
 //! It is a blocking task like any other: its thread waits for the pipes and for the end.
 //!
-//! Deliberately not here yet: exit codes that mean more than success or failure, and that a kill -9 of Longshore takes its
-//! processes along. An end in good order does, a forced one too ([`kill_all`]).
+//! Deliberately not here yet: that a kill -9 of Longshore takes its processes along. An end in good order does, a forced one too ([`kill_all`]).
 
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     io::{self, Read, Write},
     os::{fd::AsFd, unix::ffi::OsStrExt, unix::process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -27,8 +34,15 @@ use rustix::{
     process::{Pid, Signal, kill_process_group},
 };
 
-use super::{Answer, Failure, Task};
+use super::{Advice, Answer, Failure, Task};
 use crate::record::Record;
+
+/// Exit code of a task that succeeded and has no answer.
+pub const NO_ANSWER: i32 = 79;
+/// Exit code of a task that will never succeed with this message.
+pub const DEAD_LETTER: i32 = 65;
+/// Exit code of a task that may succeed later.
+pub const LATER: i32 = 75;
 
 /// The most bytes of an answer: 8 MiB. More would fit into no topic as it comes.
 pub const MAX_ANSWER: usize = 8 << 20;
@@ -41,8 +55,8 @@ pub const ENV: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
 
 /// Where programs are looked for if `PATH` is not set.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// The longest key that is told in the environment.
-const MAX_KEY: usize = 64 << 10;
+/// The longest key, or value of a header, that is told in the environment.
+const MAX_VALUE: usize = 64 << 10;
 /// How often a process is looked at that keeps its pipes open.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -74,6 +88,8 @@ pub struct Exec {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    /// Headers that it sees, and under which names.
+    headers: Vec<(String, String)>,
     timeout: Option<Duration>,
 }
 
@@ -92,7 +108,19 @@ impl Exec {
         let names = ENV.iter().copied().chain(pass_on.iter().map(String::as_str)).filter(|name| *name != "PATH");
         let passed_on = names.filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
         let env = passed_on.chain([("PATH".into(), path.clone())]).collect();
-        Ok(Self { program, args: args.to_vec(), env, timeout })
+        Ok(Self { program, args: args.to_vec(), env, headers: Vec::new(), timeout })
+    }
+
+    /// Has it see these headers of its message, where they are there: `trace-id` as `LONGSHORE_MSG_HEADER_TRACE_ID`.
+    #[must_use]
+    pub fn with_headers(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        let upper = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
+        let named = |name: String| {
+            let variable = format!("LONGSHORE_MSG_HEADER_{}", name.chars().map(upper).collect::<String>());
+            (name, variable)
+        };
+        self.headers = names.into_iter().map(named).collect();
+        self
     }
 
     fn command(&self, record: &Record) -> Command {
@@ -104,8 +132,11 @@ impl Exec {
             .env("LONGSHORE_MSG_OFFSET", record.offset.to_string())
             .env("LONGSHORE_MSG_TIMESTAMP_MS", record.timestamp_ms.to_string())
             .env("LONGSHORE_MSG_ATTEMPT", record.attempt.to_string());
-        if let Some(key) = record.key.as_deref().filter(|key| key.len() <= MAX_KEY && !key.contains(&0)) {
-            command.env("LONGSHORE_MSG_KEY", OsStr::from_bytes(key));
+        let key = record.key.as_deref().map(|key| ("LONGSHORE_MSG_KEY", key));
+        let headers = self.headers.iter().filter_map(|(name, variable)| Some((&**variable, record.header(name)?)));
+        // What no variable can hold is left out.
+        for (name, value) in key.into_iter().chain(headers).filter(|(_, value)| fits(value)) {
+            command.env(name, OsStr::from_bytes(value));
         }
         if record.value.is_none() {
             command.env("LONGSHORE_MSG_TOMBSTONE", "1");
@@ -113,6 +144,11 @@ impl Exec {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command
     }
+}
+
+/// Whether a variable can hold it.
+fn fits(value: &[u8]) -> bool {
+    value.len() <= MAX_VALUE && !value.contains(&0)
 }
 
 /// Where there is such a program: by its path, or in `path`.
@@ -127,10 +163,7 @@ fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, String> {
 impl Task for Exec {
     fn run(&self, record: &Record) -> Result<Answer, Failure> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        let child = self
-            .command(record)
-            .spawn()
-            .map_err(|error| Failure::new(format_args!("cannot start {}: {error}", self.program.display())))?;
+        let child = self.command(record).spawn().map_err(|error| cannot_start(&self.program, &error))?;
         let mut running = Running::new(child);
         let ended = running.pump(record.value.as_deref().unwrap_or_default(), deadline)?;
         for line in String::from_utf8_lossy(&running.error).lines().filter(|line| !line.trim().is_empty()) {
@@ -242,14 +275,29 @@ impl Running {
                     "its answer is longer than {MAX_ANSWER} bytes, and it was killed"
                 )));
             }
-            None if status.success() => return Ok(Answer::value(std::mem::take(&mut self.answer))),
-            None => {}
+            None => match status.code() {
+                Some(0) => return Ok(Answer::value(std::mem::take(&mut self.answer))),
+                Some(NO_ANSWER) => return Ok(Answer::None),
+                _ => {}
+            },
         }
         let error = String::from_utf8_lossy(&self.error);
         let last = error.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim();
         let colon = if last.is_empty() { "" } else { ": " };
-        Err(Failure::new(format_args!("{status}{colon}{}", last.escape_debug())))
+        let advice = match status.code() {
+            Some(DEAD_LETTER) => Advice::Permanent,
+            Some(126 | 127) => Advice::Setup,
+            _ => Advice::Retry,
+        };
+        Err(Failure::new(format_args!("{status}{colon}{}", last.escape_debug())).with_advice(advice))
     }
+}
+
+/// One that is not there any more, or may not be run, is no matter of the message.
+fn cannot_start(program: &Path, error: &io::Error) -> Failure {
+    let setup = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+    let advice = if setup { Advice::Setup } else { Advice::Retry };
+    Failure::new(format_args!("cannot start {}: {error}", program.display())).with_advice(advice)
 }
 
 type Awaited<'a> = Option<(std::os::fd::BorrowedFd<'a>, PollFlags)>;
@@ -299,7 +347,7 @@ fn is_later(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::record;
+    use crate::{record::Header, testing::record};
 
     fn sh(script: &str, value: Option<&[u8]>, timeout: Option<Duration>) -> Result<Answer, Failure> {
         let command = ["sh", "-c", script].map(OsString::from);
@@ -337,6 +385,47 @@ mod tests {
             r"exit status: 3: no \u{1b} such file",
         );
         fails(sh("kill -9 $$", None, None), "signal: 9");
+    }
+
+    #[test]
+    fn exit_codes_say_what_follows() {
+        assert_eq!(sh("echo nobody hears; exit 79", None, None), Ok(Answer::None));
+        let codes = [("exit 65", Advice::Permanent), ("exit 75", Advice::Retry), ("exit 1", Advice::Retry)];
+        let more = [("exit 127", Advice::Setup), ("exit 126", Advice::Setup), ("kill -9 $$", Advice::Retry)];
+        for (script, advice) in codes.into_iter().chain(more) {
+            assert_eq!(sh(script, None, None).unwrap_err().advice(), advice, "{script}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_gone_or_may_not_run_is_no_matter_of_the_message() {
+        use std::{fs, os::unix::fs::PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("task");
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        let exec = Exec::new(&[path.clone().into()], &[], None).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(exec.run(&record(7, None)).unwrap_err().advice(), Advice::Setup);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(exec.run(&record(7, None)).unwrap_err().advice(), Advice::Setup);
+    }
+
+    #[test]
+    fn headers_that_it_is_to_see_are_in_the_environment() {
+        let command =
+            ["sh", "-c", "echo $LONGSHORE_MSG_HEADER_TRACE_ID,$LONGSHORE_MSG_HEADER_SECRET,$LONGSHORE_MSG_HEADER_NUL"];
+        let names = ["trace-id", "nul", "absent"].map(str::to_owned);
+        let exec = Exec::new(&command.map(OsString::from), &[], None).unwrap().with_headers(names);
+        let mut record = record(7, None);
+        record.headers = vec![Header::new("trace-id", "17"), Header::new("secret", "s"), Header::new("nul", "a\0b")];
+        assert_eq!(exec.run(&record), Ok(Answer::value("17,,\n")));
+    }
+
+    #[test]
+    fn one_that_ignores_being_asked_to_end_is_killed() {
+        let begun = Instant::now();
+        fails(sh("trap '' TERM; sleep 100", None, Some(Duration::from_millis(100))), "took longer than 100ms");
+        assert!(begun.elapsed() < Duration::from_secs(60), "it was waited for");
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl World {
         Assignment {
             finished,
             notes: committed
-                .map(|committed| self.believe_notes(key, committed).from(Offset(start)))
+                .map(|committed| self.believe_notes(key, committed).within(Offset(start), self.end_for(key)))
                 .unwrap_or_default(),
             source: Arc::new(TopicPartition::new(self.topics[key.0].name(), key.1)),
             start: Offset(start),

@@ -93,14 +93,12 @@ impl World {
     /// What a start believes of it. The leader epoch of the commit ended at `parted`, if it did.
     pub(super) fn believe(&self, key: Key, committed: i64) -> Finished {
         let Some(told) = self.told.get(&key) else { return Finished::default() };
-        let log = self.log(key);
-        let parted = self.epochs.get(&key).and_then(|epoch| log.end_of_epoch(*epoch));
         if self.gullible
             && let Some(Forged(finished)) = self.forged.get(&key)
         {
             return finished.clone();
         }
-        let end = parted.unwrap_or(log.end).min(log.end);
+        let (log, end) = (self.log(key), self.end_for(key).0);
         let place = Place { topic: self.topics[key.0].id(), partition: key.1, offset: Offset(committed) };
         let mut finished = match decode(&told.text, &place, Offset(end), true) {
             Ok((finished, _)) if committed <= end => finished,
@@ -108,6 +106,13 @@ impl World {
         };
         finished.cut_below(Offset(log.start));
         finished
+    }
+
+    /// How far the log goes that the last commit was made in.
+    pub(super) fn end_for(&self, key: Key) -> Offset {
+        let log = self.log(key);
+        let parted = self.epochs.get(&key).and_then(|epoch| log.end_of_epoch(*epoch));
+        Offset(parted.unwrap_or(log.end).min(log.end))
     }
 
     /// What else a start believes.

@@ -8,7 +8,7 @@
 //!   ls1:  crc-32c   topic id   partition   base offset   fields: tag, length, content …        zeros
 //!   └┬─┘  └──────────────────────────────────┬────────────────────────────────────────────────────┘
 //!   plain, with the version                Base32768: 4 bytes, 16, two varints, then
-//!                                          tag 1: runs, tag 2: bits behind them (map.rs), tags 64 to 66 (notes.rs)
+//!                                          tag 1: runs, tag 2: bits behind them (map.rs), tag 64: attempts (notes.rs)
 //! ```
 //!
 //! The string is bound to its place: whoever copies it beside another offset (MirrorMaker translates offsets and copies
@@ -38,7 +38,7 @@ use uuid::Uuid;
 use self::map::NoMap;
 pub use self::{
     finished::{Finished, Run},
-    notes::{Named, Notes},
+    notes::Notes,
 };
 use crate::{
     record::{Offset, TopicId},

@@ -268,27 +268,17 @@ fn what_parallel_consumer_itself_has_written_is_read() {
     assert_eq!(forms.len(), 8, "{forms:?}");
 }
 
-fn notes_of(base: i64) -> impl Strategy<Value = Notes> {
-    let named = [Named::Running, Named::Suspect, Named::Alone, Named::SuspectAgain, Named::AloneAgain];
-    let offsets = || prop::collection::btree_map(base..base + 100_000, 0usize..5, 0..40);
-    (offsets(), offsets(), prop::option::of(base..base + (1 << 40))).prop_map(move |(attempts, names, reach)| Notes {
-        attempts: attempts.into_iter().map(|(offset, times)| (Offset(offset), times as u32 + 1)).collect(),
-        reach: reach.map(Offset),
-        named: names.into_iter().map(|(offset, name)| (Offset(offset), named[name])).collect(),
-    })
+fn attempts() -> impl Strategy<Value = Vec<(i64, u32)>> {
+    prop::collection::btree_map(0i64..100_000, 1u32..9, 0..40).prop_map(|all| all.into_iter().collect())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn notes_travel_along((base, finished) in sets(), noted in notes_of(0)) {
-        let up = |offset: Offset| offset + base;
-        let noted = Notes {
-            attempts: noted.attempts.into_iter().map(|(offset, times)| (up(offset), times)).collect(),
-            reach: noted.reach.map(up),
-            named: noted.named.into_iter().map(|(offset, named)| (up(offset), named)).collect(),
-        };
+    fn notes_travel_along((base, finished) in sets(), attempts in attempts()) {
+        let attempts = attempts.into_iter().map(|(offset, times)| (Offset(base + offset), times));
+        let noted = Notes { attempts: attempts.collect() };
         let Encoded { text, fits } = encode_with(&beside(base), &finished, &noted, MOST_UNITS);
         prop_assert!(units(&text) <= MOST_UNITS);
         let mut kept = finished;
@@ -303,8 +293,7 @@ proptest! {
 
 #[test]
 fn notes_that_take_too_much_are_left_out() {
-    let named = (0..5_000).map(|offset| (Offset(1_000 * offset), Named::Running)).collect();
-    let noted = Notes { named, reach: Some(Offset(9)), ..Notes::default() };
+    let noted = Notes { attempts: (0..5_000).map(|offset| (Offset(1_000 * offset), 1)).collect() };
     let finished = set(&[(7, 9)]);
     let text = encode_with(&beside(5), &finished, &noted, MOST_UNITS).text;
     assert_eq!(decode(&text, &beside(5), NO_END, false).map(|(finished, _)| finished), Ok(finished));

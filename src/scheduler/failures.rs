@@ -193,7 +193,7 @@ impl Scheduler {
 
     /// What a commit of a partition says beside what is finished.
     pub(super) fn notes(&self, partition: &Partition) -> Notes {
-        Notes { attempts: self.attempts(partition), ..Notes::default() }
+        Notes { attempts: self.attempts(partition) }
     }
 
     /// How often the lowest unfinished messages of a partition have failed.

@@ -15,7 +15,7 @@ use crate::{record::Offset, varint};
 
 const ATTEMPTS: u8 = 64;
 
-/// See the [module's documentation](self).
+/// What travels with a commit beside what is finished above it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// How often the tasks of unfinished messages have failed, where they have.

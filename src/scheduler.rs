@@ -43,6 +43,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod unfinished;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -71,6 +72,7 @@ pub use self::{
     failures::{MAX_ATTEMPTS_SAID, Retries},
     lanes::Order,
     summary::{PartitionOffsets, Summary},
+    unfinished::{MAX_RANGES, Unfinished},
 };
 use crate::{
     error::RunError,

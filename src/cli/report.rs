@@ -55,6 +55,9 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }
+    for unfinished in &summary.unfinished {
+        writeln!(out, "           {unfinished}")?;
+    }
     if summary.already_finished > 0 {
         writeln!(out, "passed     {} messages, which the commit says are finished", summary.already_finished)?;
     }

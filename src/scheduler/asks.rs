@@ -223,6 +223,7 @@ impl Scheduler {
             several_topics: self.rules.several_topics,
             progress_dropped: self.topics.partitions().map(|(_, partition)| partition.dropped).sum(),
             in_flight: self.lives.values().map(|life| life.tracker.begun()).sum(),
+            unfinished: self.unfinished(),
             unanswered: self.writing,
             last_commit_open: self.is_uncommitted(),
             data_loss: std::mem::take(&mut self.losses),

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::Counters;
+use super::{Counters, Unfinished};
 use crate::{
     error::{RunError, exit},
     loss::DataLoss,
@@ -19,7 +19,7 @@ use crate::{
 impl Counters {
     pub(super) fn summary(&self, now: Instant, left: Left, error: Option<RunError>) -> Summary {
         let Left { committed, uncommitted, several_topics, in_flight, unanswered, last_commit_open, .. } = left;
-        let Left { progress_dropped, data_loss, .. } = left;
+        let Left { progress_dropped, unfinished, data_loss, .. } = left;
         let by_partition = |offsets| PartitionOffsets { offsets, several_topics };
         let since = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
         Summary {
@@ -38,6 +38,7 @@ impl Counters {
             adopted: self.adopted,
             failed_commits: self.failed_commits,
             in_flight_at_exit: in_flight as u64,
+            unfinished,
             unanswered: unanswered as u64,
             unwritten: Vec::new(),
             committed: by_partition(committed),
@@ -61,6 +62,7 @@ pub(super) struct Left {
     pub(super) several_topics: bool,
     pub(super) progress_dropped: u64,
     pub(super) in_flight: usize,
+    pub(super) unfinished: Vec<Unfinished>,
     pub(super) unanswered: usize,
     pub(super) last_commit_open: bool,
     pub(super) data_loss: Vec<DataLoss>,
@@ -153,6 +155,9 @@ pub struct Summary {
     pub failed_commits: u64,
     /// Messages whose task had begun and that were not finished at the end. They run again.
     pub in_flight_at_exit: u64,
+    /// Where those lie whose task had begun, or had failed and was to be tried again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<Unfinished>,
     /// Those of them whose task has ended, and whose answer or dead letter was not acknowledged.
     pub unanswered: u64,
     /// What was in the way of those, if it is known.

@@ -57,6 +57,7 @@ fn an_end_without_grace_waits_for_nothing_where_all_is_committed() {
     let summary = scheduler.poll_end(now).expect("over");
     assert!(summary.forced);
     assert_eq!(summary.in_flight_at_exit, 1);
+    assert_eq!(summary.unfinished.iter().map(ToString::to_string).collect::<Vec<_>>(), ["in-0 at 0"]);
 }
 
 /// The task at offset 0 ends, and is finished.

@@ -68,6 +68,8 @@ fn when_the_grace_is_over_the_end_is_forced_and_the_commit_stops_below_what_ran(
     assert!((300..3_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_eq!(end.summary()["forced"], true);
     assert_eq!(end.summary()["committed"], serde_json::json!({"0": 2}));
+    let unfinished = serde_json::json!([{"source": "orders-0", "offsets": [[2, 2], [4, 4]], "more": 0}]);
+    assert_eq!(end.summary()["unfinished"], unfinished);
     assert_eq!(kafka.kept(0), Some(2));
 }
 

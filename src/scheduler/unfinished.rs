@@ -60,7 +60,7 @@ impl Scheduler {
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
         let begun = |life: &Life| life.tracker.started().filter(|offset| !life.is_past(*offset)).collect::<Vec<_>>();
         let mut all: Vec<_> = self.lives.values().map(|life| (&life.source, begun(life))).collect();
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.sort_by_key(|(source, _)| *source);
         // Several lives of a partition are told as one.
         all.dedup_by(|(later, offsets), (source, before)| {
             let same = later == source;

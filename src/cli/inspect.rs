@@ -9,6 +9,8 @@ use std::{
 use longshore::{
     config::{ConfigErrors, Connection},
     inspect::{GroupReport, PartitionReport, Progress, TopicReport},
+    progress::Run,
+    record::Offset,
 };
 
 use super::{Reading, args::InspectArgs, layers::Layers, security};
@@ -105,7 +107,7 @@ fn row(report: &PartitionReport) -> [String; 7] {
 }
 
 fn ranges(report: &PartitionReport) -> String {
-    let range = |(first, last): &(i64, i64)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let range = |&(first, last): &(i64, i64)| Run::new(Offset(first), Offset(last).next()).to_string();
     let mut shown: Vec<_> = report.unfinished_ranges.iter().take(MOST_RANGES).map(range).collect();
     let more = report.unfinished_ranges.len().saturating_sub(MOST_RANGES) + report.more_ranges;
     if more > 0 {

@@ -1,5 +1,7 @@
 //! PURE. A set of offsets, as runs: what is finished of a partition above its lowest unfinished offset.
 
+use std::fmt;
+
 use crate::record::Offset;
 
 /// Offsets that follow each other.
@@ -22,6 +24,13 @@ impl Run {
     #[must_use]
     pub fn count(self) -> u64 {
         u64::try_from(self.end.0 - self.first.0).unwrap_or(0)
+    }
+}
+
+/// As people write it, with both ends: `5-7`, or `5` where it is one.
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count() == 1 { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.end.0 - 1) }
     }
 }
 

@@ -155,14 +155,15 @@ pub struct Summary {
     pub failed_commits: u64,
     /// Messages whose task had begun and that were not finished at the end. They run again.
     pub in_flight_at_exit: u64,
-    /// Where those lie whose task had begun, or had failed and was to be tried again.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unfinished: Vec<Unfinished>,
     /// Those of them whose task has ended, and whose answer or dead letter was not acknowledged.
     pub unanswered: u64,
     /// What was in the way of those, if it is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unwritten: Vec<Unwritten>,
+    /// Where all those lie that were given to a worker and are not finished: those in flight, those that wait to be tried
+    /// again or for their turn, and those that never began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<Unfinished>,
     /// The last acknowledged commit, by partition, of those that are not ours any more, too.
     pub committed: PartitionOffsets,
     /// Where a commit would have reached further, and was not acknowledged: how far, by partition. What lies between

@@ -1,16 +1,19 @@
-//! PURE. What was begun and is not finished when a run ends, by offset: for the summary.
+//! PURE. What was given to a worker and is not finished when a run ends, by offset: for the summary.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Serialize, Serializer};
 
-use super::{Scheduler, parts::Life};
-use crate::record::{Offset, TopicPartition};
+use super::Scheduler;
+use crate::{
+    progress::{Finished, Run},
+    record::{Offset, TopicPartition},
+};
 
 /// The most ranges that are listed of a partition. The rest is counted.
 pub const MAX_RANGES: usize = 20;
 
-/// The messages of one partition whose task was begun and that are not finished: they run again, or are tried again.
+/// The messages of one partition that were given to a worker and are not finished: they run again, or are tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unfinished {
     /// Where they lie.
@@ -23,18 +26,15 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Those at `offsets`, which rise. `None` where there is none.
-    fn new(source: &TopicPartition, offsets: &[Offset]) -> Option<Self> {
-        let (mut ranges, mut more) = (Vec::<(i64, i64)>::new(), 0);
-        for &Offset(offset) in offsets {
-            let full = ranges.len() == MAX_RANGES;
-            match ranges.last_mut() {
-                Some((_, last)) if offset == *last + 1 => *last = offset,
-                _ if full => more += 1,
-                _ => ranges.push((offset, offset)),
-            }
-        }
-        (!ranges.is_empty()).then(|| Self { source: source.clone(), offsets: ranges, more })
+    /// Those at `offsets`: a set of offsets like any other, although what is usually kept so is finished. `None` where
+    /// there is none.
+    fn new(source: &TopicPartition, offsets: &Finished) -> Option<Self> {
+        let (listed, more) = offsets.runs().split_at(offsets.runs().len().min(MAX_RANGES));
+        (!offsets.is_empty()).then(|| Self {
+            source: source.clone(),
+            offsets: listed.iter().map(|run| (run.first.0, run.end.0 - 1)).collect(),
+            more: more.iter().map(|run| run.count()).sum(),
+        })
     }
 }
 
@@ -42,9 +42,9 @@ impl Unfinished {
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at", self.source)?;
-        for (n, (first, last)) in self.offsets.iter().enumerate() {
-            f.write_str(if n == 0 { " " } else { ", " })?;
-            if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }?;
+        for (n, &(first, last)) in self.offsets.iter().enumerate() {
+            let run = Run::new(Offset(first), Offset(last).next());
+            write!(f, "{}{run}", if n == 0 { " " } else { ", " })?;
         }
         if self.more > 0 { write!(f, " and {} more", self.more) } else { Ok(()) }
     }
@@ -55,26 +55,16 @@ fn by_name<S: Serializer>(source: &TopicPartition, serializer: S) -> Result<S::O
 }
 
 impl Scheduler {
-    /// What was begun and is not finished, by topic and partition. What came to nothing anyway, since its log is another, is
-    /// left out.
+    /// What was given to a worker and is not finished, by topic and partition, that which waits to be tried again included.
+    /// What came to nothing anyway, since its log is another, is left out.
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
-        let begun = |life: &Life| life.tracker.started().filter(|offset| !life.is_past(*offset)).collect::<Vec<_>>();
-        let mut all: Vec<_> = self.lives.values().map(|life| (&life.source, begun(life))).collect();
-        all.sort_by_key(|(source, _)| *source);
         // Several lives of a partition are told as one.
-        all.dedup_by(|(later, offsets), (source, before)| {
-            let same = later == source;
-            if same {
-                before.append(offsets);
-            }
-            same
-        });
-        let listed = all.into_iter().filter_map(|(source, mut offsets)| {
-            offsets.sort_unstable();
-            offsets.dedup();
-            Unfinished::new(source, &offsets)
-        });
-        listed.collect()
+        let mut all = BTreeMap::<&TopicPartition, Finished>::new();
+        for life in self.lives.values() {
+            let offsets = all.entry(&life.source).or_default();
+            life.tracker.started().filter(|offset| !life.is_past(*offset)).for_each(|offset| offsets.insert(offset));
+        }
+        all.into_iter().filter_map(|(source, offsets)| Unfinished::new(source, &offsets)).collect()
     }
 }
 
@@ -85,7 +75,9 @@ mod tests {
 
     fn of(offsets: impl IntoIterator<Item = i64>) -> Option<Unfinished> {
         let source = TopicPartition { topic: "orders".into(), partition: 0 };
-        Unfinished::new(&source, &offsets.into_iter().map(Offset).collect::<Vec<_>>())
+        let mut set = Finished::default();
+        offsets.into_iter().for_each(|offset| set.insert(Offset(offset)));
+        Unfinished::new(&source, &set)
     }
 
     #[test]

@@ -55,8 +55,10 @@ fn write_text(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if summary.in_flight_at_exit > 0 {
         writeln!(out, "unfinished {} tasks, which run again next time", summary.in_flight_at_exit)?;
     }
-    for unfinished in &summary.unfinished {
-        writeln!(out, "           {unfinished}")?;
+    for (n, unfinished) in summary.unfinished.iter().enumerate() {
+        // What waits to be tried again is listed where nothing is in flight, too.
+        let title = if n == 0 && summary.in_flight_at_exit == 0 { "unfinished" } else { "" };
+        writeln!(out, "{title:<10} {unfinished}")?;
     }
     if summary.already_finished > 0 {
         writeln!(out, "passed     {} messages, which the commit says are finished", summary.already_finished)?;

@@ -2,10 +2,14 @@
 
 use std::fs;
 
-use crate::harness::{Kafka, Longshore, REPLIES, keyed, scratch, text};
+use crate::harness::{Kafka, Longshore, REPLIES, Signal, keyed, scratch, text};
 
 fn sh(kafka: &Kafka, flags: &str, script: &str) -> Longshore {
-    let run = kafka.longshore(&format!("--task exec --until-end {flags}"));
+    endless(kafka, &format!("--until-end {flags}"), script)
+}
+
+fn endless(kafka: &Kafka, flags: &str, script: &str) -> Longshore {
+    let run = kafka.longshore(&format!("--task exec {flags}"));
     ["--", "sh", "-c"].iter().fold(run, Longshore::arg).arg(script)
 }
 
@@ -25,6 +29,19 @@ fn what_fails_is_tried_again_and_then_given_up() {
     let dead = kafka.read("dead");
     assert_eq!(text(&dead[0], "__dlq.errors.delivery.count"), "3");
     assert_eq!(kafka.kept(0), Some(4));
+}
+
+#[test]
+fn what_waits_to_be_tried_again_at_the_end_is_listed_although_nothing_is_in_flight() {
+    let kafka = Kafka::start(1);
+    kafka.put(0, ["1", "2", "3"]);
+    let flags = "--retries 3 --retry-backoff 60s --workers 1 --summary text";
+    let run = endless(&kafka, flags, "read n; test $n != 2 && printf $n").start();
+    kafka.until_answers(2);
+    run.signal(Signal::TERM);
+    let end = run.end().exits(0);
+    let lines: Vec<_> = end.out.lines().filter(|line| line.contains("orders-0")).collect();
+    assert_eq!(lines, ["unfinished orders-0 at 1"], "{}", end.out);
 }
 
 #[test]
